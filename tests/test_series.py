@@ -43,3 +43,14 @@ def test_scenario_with_the_series():
     """With the series the cache is coherent after every step."""
     steps = series.scenario(series.CHECKOUT)
     assert steps and all(step["coherent"] for step in steps)
+
+
+def test_examples_of_the_docs():
+    """The examples of docs/ref/signals.txt do what the page says."""
+    done = subprocess.run(
+        [str(series.venv_python()), str(series.TESTS / "examples.py")],
+        capture_output=True,
+        text=True,
+        env=series.plain_environment(PYTHONPATH=str(series.CHECKOUT)),
+    )
+    assert done.returncode == 0, done.stderr
