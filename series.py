@@ -78,6 +78,15 @@ DATABASES = {
     "sqlite": Database("test_sqlite", "in memory, needs nothing"),
 }
 
+# What --receivers may name, and what these receivers do. The module is one of
+# settings, which connects them; the file names the tests that can't pass.
+RECEIVERS = {
+    "quiet": "do nothing",
+    "audit": "check every update against what the signals promise",
+}
+RECEIVERS_MODULE = TESTS / "receivers.py"
+RECEIVERS_EXCEPTIONS = TESTS / "receivers.toml"
+
 
 class Error(Exception):
     """
@@ -1081,12 +1090,12 @@ def processors():
     return os.cpu_count() or 1
 
 
-def runtests_command(labels, database, parallel):
+def runtests_command(labels, settings, parallel):
     """Return the command which runs Django's tests, in its tests/."""
     return [
         str(venv_python()),
         "runtests.py",
-        f"--settings={DATABASES[database].settings}",
+        f"--settings={settings}",
         f"--parallel={parallel}",
         *labels,
     ]
@@ -1101,7 +1110,7 @@ def run_labels(labels, database, tree=CHECKOUT):
     """
     say(f"Django's tests on {database}: {' '.join(labels)}")
     done = subprocess.run(
-        runtests_command(labels, database, processors()),
+        runtests_command(labels, DATABASES[database].settings, processors()),
         cwd=tree / "tests",
         stdin=subprocess.DEVNULL,
         env=plain_environment(PYTHONPATH=str(tree)),
@@ -1168,22 +1177,31 @@ def count_dots(output):
     return sum(map(len, re.findall(r"^[.sFExu]+$", output, re.M)))
 
 
-def run_logged(labels, database, tree, log, parallel):
+def run_logged(labels, database, tree, log, parallel, receivers=None):
     """
     Run Django's tests into a log, saying how far they are now and then.
 
     labels: none for all tests. tree: the Django to test. log: the file.
-    Return (exit status, output).
+    receivers: a key of RECEIVERS, for those that report into a file next to
+    the log. Return (exit status, output).
     """
     started = time.monotonic()
+    settings, env = DATABASES[database].settings, {"PYTHONPATH": str(tree)}
+    if receivers:
+        env["PYTHONPATH"] += f"{os.pathsep}{RECEIVERS_MODULE.parent}"
+        env["SERIES_RECEIVERS"] = receivers
+        env["SERIES_SETTINGS"] = settings
+        env["SERIES_REPORT"] = str(report_of(log))
+        report_of(log).write_bytes(b"")
+        settings = RECEIVERS_MODULE.stem
     with log.open("wb") as file:
         process = subprocess.Popen(
-            runtests_command(labels, database, parallel),
+            runtests_command(labels, settings, parallel),
             cwd=tree / "tests",
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=plain_environment(PYTHONPATH=str(tree)),
+            env=plain_environment(**env),
         )
         try:
             while process.poll() is None:
@@ -1200,6 +1218,83 @@ def run_logged(labels, database, tree, log, parallel):
                 process.terminate()
                 process.wait()
     return process.returncode, log.read_text(encoding="utf-8", errors="replace")
+
+
+def report_of(log):
+    """Return the path of the receivers' report that belongs to a log."""
+    return log.with_suffix(".jsonl")
+
+
+def read_report(path):
+    """
+    Return what the receivers reported: a dictionary of the number of updates
+    of each test that ran, and a list of (test, problem) pairs.
+    """
+    updates, problems = {}, []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        line = json.loads(line)
+        if "problem" in line:
+            problems.append((line["test"], line["problem"]))
+        else:
+            updates[line["test"]] = line["updates"]
+    return updates, problems
+
+
+def load_exceptions(receivers):
+    """
+    Return {test: reason} of the tests which cannot pass with receivers.
+
+    What quiet receivers break, an audit breaks as well. Raise Error if the
+    file cannot be read.
+    """
+    import tomllib
+
+    try:
+        tables = tomllib.loads(RECEIVERS_EXCEPTIONS.read_text(encoding="utf-8"))
+        found = dict(tables["quiet"])
+        if receivers == "audit":
+            found.update(tables["audit"])
+        return found
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise Error(
+            f"{relative(RECEIVERS_EXCEPTIONS)} cannot be read: {error}",
+            "everything; no test ran.",
+            "restore it with: git checkout " + relative(RECEIVERS_EXCEPTIONS),
+        ) from None
+
+
+def judge_receivers(failures, exceptions, whole, log):
+    """
+    Look at what a run with receivers gave besides its failures.
+
+    failures: those of the run. exceptions: those of load_exceptions().
+    whole: whether it was the whole suite. log: its log. Return whether it's
+    good, and the failures which are not excused by name. An exception excuses
+    a failure, but not a problem that the receivers reported.
+    """
+    updates, problems = read_report(report_of(log))
+    good = not problems
+    with_updates = [test for test in updates if updates[test]]
+    packages = {test.split(".")[0] for test in with_updates}
+    say(
+        f"The receivers were told of {sum(updates.values())} updates, in "
+        f"{len(with_updates)} tests of {len(packages)} packages."
+    )
+    if not updates or whole and not with_updates:
+        say("The receivers were NOT CONNECTED.")
+        good = False
+    failed = {failure.label for failure in failures}
+    for test, problem in problems:
+        say(f"{test}: THE RECEIVERS FOUND A PROBLEM:\n{indent(problem)}")
+    for test, reason in exceptions.items():
+        if test in failed:
+            say(f"{test}: fails with receivers, as expected: {reason}")
+        elif test in updates or whole:
+            what = "passes" if test in updates else "doesn't exist"
+            listed = relative(RECEIVERS_EXCEPTIONS)
+            say(f"{test}: {what.upper()} BUT IS LISTED in {listed}")
+            good = False
+    return good, [one for one in failures if one.label not in exceptions]
 
 
 def failing_unpatched(failures, upstream, database):
@@ -1220,32 +1315,41 @@ def failing_unpatched(failures, upstream, database):
     return [failure for failure in failures if failure in there]
 
 
-def run_full(upstream, database):
+def run_full(upstream, database, labels=(), receivers=None):
     """
-    Run Django's whole suite on the patched tree.
+    Run Django's whole suite, or labels, on the patched tree.
 
-    Return whether nothing failed but what fails on the unpatched tree too.
+    receivers: a key of RECEIVERS, or None. Return whether nothing failed but
+    what fails on the unpatched tree too or, with receivers, is known to.
     """
+    exceptions = load_exceptions(receivers) if receivers else {}
     WORK.mkdir(exist_ok=True)
-    log = WORK / "full.log"
-    say(f"Django's whole suite on {database}; the output is in {relative(log)}.")
-    status, output = run_logged([], database, CHECKOUT, log, processors())
+    log = WORK / (f"{receivers}.log" if receivers else "full.log")
+    what = " ".join(labels) if labels else "whole suite"
+    if receivers:
+        what += f", with receivers that {RECEIVERS[receivers]}"
+    say(f"Django's {what}, on {database}; the output is in {relative(log)}.")
+    status, output = run_logged(
+        labels, database, CHECKOUT, log, processors(), receivers
+    )
     counts, failures = parse_counts(output), parse_failures(output)
-    new = []
-    if counts and status and failures:
-        known = failing_unpatched(failures, upstream, database)
-        new = [failure for failure in failures if failure not in known]
-        for failure in known:
-            say(f"{failure.label}: fails on unpatched Django {upstream['version']} too")
-        for failure in new:
-            say(f"{failure.label}: FAILS WITH THE SERIES ONLY")
     if not counts or (status and not failures):
         say(f"The run ended with status {status} and without a result:")
         say(last_lines(output))
         return False
+    good, new = True, failures
+    if receivers:
+        good, new = judge_receivers(failures, exceptions, not labels, log)
+    if status and new:
+        known = failing_unpatched(new, upstream, database)
+        new = [failure for failure in new if failure not in known]
+        for failure in known:
+            say(f"{failure.label}: fails on unpatched Django {upstream['version']} too")
+        for failure in new:
+            say(f"{failure.label}: FAILS WITH THE SERIES ONLY")
     passed = max(counts.ran - counts.failed - counts.skipped, 0)
     say(f"{passed} passed, {counts.failed} failed, {counts.skipped} skipped")
-    return not new
+    return good and not new
 
 
 # The commands.
@@ -1640,8 +1744,17 @@ def test_command(options):
             "run: python3 series.py apply",
         )
     django, ours = split_labels(options.labels)
-    if options.full:
-        good = run_full(upstream, options.db)
+    if options.receivers:
+        if ours:
+            raise Error(
+                f"--receivers is for Django's tests only: {' '.join(ours)}",
+                "everything; no test ran.",
+                "leave out the paths, or --receivers.",
+            )
+        if not options.labels and not options.full:
+            django = touched_labels(CHECKOUT)
+    if options.full or options.receivers:
+        good = run_full(upstream, options.db, django, options.receivers)
     else:
         if not options.labels:
             django = touched_labels(CHECKOUT)
@@ -1710,6 +1823,12 @@ def parse_arguments(argv):
     choice.add_argument(
         "--each", action="store_true", help="run the labels after each patch"
     )
+    sub.add_argument(
+        "--receivers",
+        choices=RECEIVERS,
+        help="run Django's tests with receivers of both signals for every model, "
+        "which " + "; or ".join(f"{what} ({name})" for name, what in RECEIVERS.items()),
+    )
     test_parser = sub
     command(
         "export",
@@ -1725,6 +1844,8 @@ def parse_arguments(argv):
     options = parser.parse_args(argv)
     if options.command is test_command and options.full and options.labels:
         test_parser.error("--full takes no labels")
+    if options.command is test_command and options.each and options.receivers:
+        test_parser.error("--each takes no --receivers")
     return options
 
 

@@ -67,6 +67,8 @@ parser.add_argument("--settings")
 parser.add_argument("--parallel")
 parser.add_argument("labels", nargs="*")
 options = parser.parse_args()
+if options.settings == "receivers":
+    import receivers
 loader = unittest.defaultTestLoader
 if options.labels:
     names = [x if "." in x else x + ".tests" for x in options.labels]
@@ -107,6 +109,26 @@ import django.query
 coherent = django.query.update() == "sent"
 step = {"step": "update()", "database": "25", "cache": "25" if coherent else "20"}
 print(json.dumps([dict(step, coherent=coherent)]))
+"""
+
+RECEIVERS = """
+import json
+import os
+import unittest
+
+
+def report(**line):
+    with open(os.environ["SERIES_REPORT"], "a") as file:
+        print(json.dumps(line), file=file)
+
+
+def reporting_run(test, result=None):
+    run(test, result)
+    report(test=test.id(), updates=2)
+
+
+run = unittest.TestCase.run
+unittest.TestCase.run = reporting_run
 """
 
 FILES = {
@@ -300,6 +322,8 @@ def template(tmp_path_factory):
     env["PIP_FIND_LINKS"] = str(sdist.parent)
     shutil.copy(ROOT / "series.py", root)
     (root / "tests" / "scenario.py").write_text(SCENARIO)
+    (root / "tests" / "receivers.py").write_text(RECEIVERS)
+    (root / "tests" / "receivers.toml").write_text("[quiet]\n[audit]\n")
     base = write_patches(tree, env, root / "patches")
     python = ".".join(map(str, sys.version_info[:2]))
     (root / "upstream.toml").write_text(
