@@ -9,6 +9,7 @@ it anew at the same path, so that its .venv stays valid.
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -169,6 +170,14 @@ def plain_env(home):
     }
 
 
+def default_interrupt():
+    """
+    Let Control-C interrupt a process that's about to start, even if the tests
+    themselves ignore it, like a background job of a shell.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Repo:
     """A copy of the repository and the ways in which tests use it."""
 
@@ -186,6 +195,7 @@ class Repo:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            preexec_fn=default_interrupt,
         )
         # No traceback of the driver's; those of failing tests are welcome.
         assert 'series.py", line' not in done.stderr, done.stderr
