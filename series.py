@@ -4,14 +4,16 @@ The driver of this patch series against Django.
 
     python3 series.py apply     make django/ from the sdist and the patches
     python3 series.py test      run the tests
+    python3 series.py sizes     measure updates of many rows
     python3 series.py export    write patches/ from the commits in django/
     python3 series.py check     look for mistakes in patches/
 
 "python3 series.py COMMAND --help" tells more about each command.
 
-The file needs Python 3.11 or newer, git, and nothing else. It has five
-parts: running other programs, the files in patches/, the checkout in django/,
-the environment in .venv, and the commands, each of which uses those above it.
+The file needs Python 3.11 or newer, git, and nothing else. It has six parts:
+running other programs, the files in patches/, the checkout in django/, the
+environment in .venv, the tests and their database servers, and the commands,
+each of which uses those above it.
 """
 
 import argparse
@@ -19,12 +21,16 @@ import collections
 import contextlib
 import errno
 import fcntl
+import getpass
 import glob
 import hashlib
 import json
 import os
+import pwd
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -41,6 +47,7 @@ WORK = ROOT / ".work"
 TESTS = ROOT / "tests"
 STAMP = VENV / "series.json"
 SCENARIO = TESTS / "scenario.py"
+SIZES = TESTS / "sizes.py"
 
 TICKET = "22543"
 BRANCH = f"ticket_{TICKET}"
@@ -72,11 +79,37 @@ __pycache__/
 /docs/_theme/djangodocs/static/*.map
 """
 
-Database = collections.namedtuple("Database", "settings about")
-# What --db may name: the settings module in Django's tests/ and what it needs.
+# settings: the module for Django's tests. url: the variable with the server's
+# address. requirements: the driver's file in Django's tests/requirements/.
+# packages, build_packages: the Debian packages with the server, and those that
+# build the driver. address: where a server usually is.
+Database = collections.namedtuple(
+    "Database", "settings about url requirements packages build_packages address"
+)
+# What --db may name. tests/databases.py tells how each is configured.
 DATABASES = {
-    "sqlite": Database("test_sqlite", "in memory, needs nothing"),
+    "sqlite": Database("test_sqlite", "needs no server", *[None] * 5),
+    "postgres": Database(
+        "databases",
+        "a PostgreSQL server",
+        "SERIES_POSTGRES_URL",
+        "postgres.txt",
+        "postgresql",
+        "",
+        "postgresql://{user}@127.0.0.1:{port}",
+    ),
+    "mariadb": Database(
+        "databases",
+        "a MariaDB server",
+        "SERIES_MARIADB_URL",
+        "mysql.txt",
+        "mariadb-server",
+        "default-libmysqlclient-dev pkg-config gcc",
+        "mysql://{user}@127.0.0.1:{port}",
+    ),
 }
+PORTS = {"postgres": 5432, "mariadb": 3306}
+START_SECONDS = 60
 
 # What --receivers may name, and what these receivers do. The module is one of
 # settings, which connects them; the file names the tests that can't pass.
@@ -1083,6 +1116,222 @@ def show_scenario(upstream):
         )
 
 
+Target = collections.namedtuple("Target", "name settings env")
+
+
+def python_path(tree):
+    """Return the PYTHONPATH for a Django and the settings in tests/."""
+    return f"{tree}{os.pathsep}{TESTS}"
+
+
+@contextlib.contextmanager
+def target(name, upstream):
+    """
+    Give the Target for a key of DATABASES, with a server that answers.
+
+    That's the one whose address is given, one on this machine, or one that is
+    started here and stopped at the end. Raise Error if there is none.
+    """
+    database = DATABASES[name]
+    if database.url is None:
+        yield Target(name, database.settings, {"SERIES_DB": name})
+        return
+    install_driver(name, upstream)
+    with contextlib.ExitStack() as stack:
+        url, origin = os.environ.get(database.url), f"given by {database.url}"
+        if url:
+            version, said = probe_server(name, url)
+            if not version:
+                raise Error(
+                    f"the server given by {database.url} does not answer:\n"
+                    f"{last_lines(said, 2)}",
+                    "everything; no test ran.",
+                    f"correct {database.url}, or unset it to find or start one.",
+                )
+        else:
+            url, version, origin = find_server(name)
+        if not url:
+            url, version = stack.enter_context(start_server(name))
+            origin = "started for this run"
+        say(f"{name}: {version} ({origin})")
+        yield Target(name, database.settings, {"SERIES_DB": name, database.url: url})
+
+
+def install_driver(name, upstream):
+    """Install the Python driver of a database in .venv if it's not there."""
+    database = DATABASES[name]
+    module = {"postgres": "psycopg", "mariadb": "MySQLdb"}[name]
+    done = subprocess.run(
+        [str(venv_python()), "-c", f"import {module}"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=plain_environment(),
+    )
+    if not done.returncode:
+        return
+    file = f"{upstream['tag']}:tests/requirements/{database.requirements}"
+    lines = [line.strip() for line in git("show", file).splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    say(f"Installing {' '.join(lines)} in .venv ...")
+    ok, said = pip("install", *lines)
+    if not ok:
+        todo = "look to the network or to what pip says, and run the command again."
+        if database.build_packages:
+            todo += f"\n  It is built here, with: {database.build_packages}"
+        raise Error(
+            f"pip could not install {' '.join(lines)}.\n{last_lines(said)}",
+            "everything; no test ran.",
+            todo,
+        )
+
+
+def probe_server(name, url):
+    """
+    Ask a server for its version.
+
+    Return (the version, ""), or (None, what was said) if it doesn't answer.
+    """
+    code = (
+        "from django.db import connection\n"
+        "with connection._nodb_cursor() as cursor:\n"
+        "    cursor.execute('SELECT version()')\n"
+        "    print(cursor.fetchone()[0])\n"
+    )
+    env = {
+        "SERIES_DB": name,
+        DATABASES[name].url: url,
+        "PYTHONPATH": python_path(CHECKOUT),
+        "DJANGO_SETTINGS_MODULE": "databases",
+        "PYTHONWARNINGS": "ignore",
+    }
+    done = subprocess.run(
+        [str(venv_python()), "-c", code],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env=plain_environment(**env),
+    )
+    if done.returncode:
+        return None, done.stderr.strip() or f"status {done.returncode}"
+    # PostgreSQL adds what it was built with.
+    return done.stdout.partition(" on ")[0].strip(), ""
+
+
+def find_server(name):
+    """Return (URL, version, where) of a server on this machine, or Nones."""
+    users = {"postgres": "postgres", "mariadb": "root"}
+    port = PORTS[name]
+    for user in dict.fromkeys((users[name], getpass.getuser())):
+        url = DATABASES[name].address.format(user=user, port=port)
+        version, _ = probe_server(name, url)
+        if version:
+            return url, version, f"it answers on port {port}, as {user}"
+    return None, None, None
+
+
+def find_program(*names):
+    """Return the path of the first of some programs that is there, or None."""
+    directories = sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True)
+    path = os.pathsep.join([*os.get_exec_path(), *directories, "/usr/sbin"])
+    return next(filter(None, (shutil.which(one, path=path) for one in names)), None)
+
+
+@contextlib.contextmanager
+def start_server(name):
+    """
+    Start a server from the installed packages, in a temporary directory.
+
+    Give (URL, version), and stop it at the end. Raise Error if it's not
+    installed or does not start.
+    """
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    with tempfile.TemporaryDirectory(
+        prefix=f"series-{name}-", ignore_cleanup_errors=True
+    ) as temp:
+        # No server runs as root.
+        user = {"postgres": "postgres", "mariadb": "mysql"}[name]
+        who = {}
+        if os.geteuid() == 0:
+            try:
+                entry = pwd.getpwnam(user)
+            except KeyError:
+                entry = pwd.getpwnam("nobody")
+            who = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+            os.chown(temp, entry.pw_uid, entry.pw_gid)
+        data = f"{temp}/data"
+        if name == "postgres":
+            install = [find_program("initdb"), "-D", data, "-U", "postgres"]
+            install += ["-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+            serve = [find_program("postgres"), "-D", data, "-p", str(port)]
+            for option in (
+                "listen_addresses=127.0.0.1",
+                f"unix_socket_directories={temp}",
+                "fsync=off",
+            ):
+                serve += ["-c", option]
+            url = f"postgresql://postgres@127.0.0.1:{port}"
+        else:
+            install = [find_program("mariadb-install-db", "mysql_install_db")]
+            install += ["--no-defaults", f"--datadir={data}", "--skip-test-db"]
+            install += ["--auth-root-authentication-method=normal"]
+            serve = [find_program("mariadbd", "mysqld"), "--no-defaults"]
+            serve += [f"--datadir={data}", f"--port={port}"]
+            serve += ["--bind-address=127.0.0.1", f"--socket={temp}/socket"]
+            serve += [f"--pid-file={temp}/pid", "--innodb-flush-log-at-trx-commit=0"]
+            url = f"mysql://root@127.0.0.1:{port}"
+        todo = (
+            f"give the address of a server in {DATABASES[name].url}, or install\n"
+            f"  one: apt-get install {DATABASES[name].packages}"
+        )
+        if not install[0] or not serve[0]:
+            raise Error(
+                f"there is no {name} server: none is given, none answers on port\n"
+                f"  {PORTS[name]}, and none is installed.",
+                "everything; no test ran.",
+                todo,
+            )
+        say(f"Starting {relative(serve[0])} in {temp} ...")
+        log = Path(temp, "log")
+        with log.open("wb") as file:
+            run = {"cwd": temp, "stdin": subprocess.DEVNULL, **who}
+            run.update(stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+            failed = subprocess.run(install, **run).returncode
+            process = None if failed else subprocess.Popen(serve, **run)
+            try:
+                version = process and wait_for_server(name, url, process)
+                if not version:
+                    said = log.read_text(encoding="utf-8", errors="replace")
+                    raise Error(
+                        f"the {name} server did not start.\n{last_lines(said)}",
+                        "everything; no test ran.",
+                        todo,
+                    )
+                yield url, version
+            finally:
+                if process:
+                    # PostgreSQL doesn't wait for its clients after this.
+                    process.send_signal(signal.SIGINT if name == "postgres" else 15)
+                    try:
+                        process.wait(START_SECONDS)
+                    except subprocess.TimeoutExpired:
+                        process.kill()
+                        process.wait()
+
+
+def wait_for_server(name, url, process):
+    """Return the version of a server that is starting, or None if it ends."""
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        version, _ = probe_server(name, url)
+        if version:
+            return version
+        time.sleep(0.2)
+    return None
+
+
 def processors():
     """Return how many processors this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -1095,6 +1344,7 @@ def runtests_command(labels, settings, parallel):
     return [
         str(venv_python()),
         "runtests.py",
+        "--noinput",
         f"--settings={settings}",
         f"--parallel={parallel}",
         *labels,
@@ -1105,27 +1355,31 @@ def run_labels(labels, database, tree=CHECKOUT):
     """
     Run labels of Django's tests, showing their output.
 
-    labels: at least one. database: a key of DATABASES. tree: the Django to
-    test. Return whether they passed.
+    labels: at least one. database: the Target. tree: the Django to test.
+    Return whether they passed.
     """
-    say(f"Django's tests on {database}: {' '.join(labels)}")
+    say(f"Django's tests on {database.name}: {' '.join(labels)}")
     done = subprocess.run(
-        runtests_command(labels, DATABASES[database].settings, processors()),
+        runtests_command(labels, database.settings, processors()),
         cwd=tree / "tests",
         stdin=subprocess.DEVNULL,
-        env=plain_environment(PYTHONPATH=str(tree)),
+        env=plain_environment(**database.env, PYTHONPATH=python_path(tree)),
     )
     return done.returncode == 0
 
 
-def run_pytest(paths):
-    """Run this repository's tests; return whether they passed."""
-    say("This repository's tests:")
+def run_pytest(paths, database):
+    """
+    Run this repository's tests; return whether they passed.
+
+    database: the Target, for those which use one.
+    """
+    say(f"This repository's tests, on {database.name}:")
     done = subprocess.run(
         [str(venv_python()), "-m", "pytest", "-q", *map(str, paths)],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
-        env=plain_environment(),
+        env=plain_environment(**database.env, PYTHONPATH=str(CHECKOUT)),
     )
     return done.returncode == 0
 
@@ -1181,14 +1435,16 @@ def run_logged(labels, database, tree, log, parallel, receivers=None):
     """
     Run Django's tests into a log, saying how far they are now and then.
 
-    labels: none for all tests. tree: the Django to test. log: the file.
+    labels: none for all tests. database: the Target. tree: the Django to
+    test. log: the file.
     receivers: a key of RECEIVERS, for those that report into a file next to
     the log. Return (exit status, output).
     """
     started = time.monotonic()
-    settings, env = DATABASES[database].settings, {"PYTHONPATH": str(tree)}
+    settings = database.settings
+    env = {**database.env, "PYTHONPATH": python_path(tree)}
+    ran = 0
     if receivers:
-        env["PYTHONPATH"] += f"{os.pathsep}{RECEIVERS_MODULE.parent}"
         env["SERIES_RECEIVERS"] = receivers
         env["SERIES_SETTINGS"] = settings
         env["SERIES_REPORT"] = str(report_of(log))
@@ -1212,7 +1468,9 @@ def run_logged(labels, database, tree, log, parallel, receivers=None):
                     total = re.search(r"^Found (\d+) test", output, re.M)
                     of = f" of {total.group(1)}" if total else ""
                     seconds = int(time.monotonic() - started)
-                    say(f"  {seconds:4} s: {count_dots(output)}{of} tests ran")
+                    # A test that prints hides the others of its line.
+                    ran = max(ran, count_dots(output))
+                    say(f"  {seconds:4} s: {ran}{of} tests ran")
         finally:
             if process.poll() is None:
                 process.terminate()
@@ -1328,7 +1586,7 @@ def run_full(upstream, database, labels=(), receivers=None):
     what = " ".join(labels) if labels else "whole suite"
     if receivers:
         what += f", with receivers that {RECEIVERS[receivers]}"
-    say(f"Django's {what}, on {database}; the output is in {relative(log)}.")
+    say(f"Django's {what}, on {database.name}; the output is in {relative(log)}.")
     status, output = run_logged(
         labels, database, CHECKOUT, log, processors(), receivers
     )
@@ -1724,8 +1982,12 @@ def run_each(labels, upstream, database):
     return good
 
 
-def test_command(options):
-    """Run tests. Return the exit status."""
+def require_applied(options):
+    """
+    Raise Error unless --db is known and all patches are applied and installed.
+
+    Return upstream.toml as a dictionary.
+    """
     require_git()
     upstream = load_upstream()
     if options.db not in DATABASES:
@@ -1743,7 +2005,41 @@ def test_command(options):
             "everything; no test ran.",
             "run: python3 series.py apply",
         )
+    return upstream
+
+
+def sizes_command(options):
+    """Measure updates of many rows. Return the exit status."""
+    upstream = require_applied(options)
+    arguments = options.arguments
+    if arguments[:1] == ["--"]:
+        arguments = arguments[1:]
+    with target(options.db, upstream) as database:
+        done = subprocess.run(
+            [str(venv_python()), str(SIZES), *arguments],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            env=plain_environment(**database.env, PYTHONPATH=str(CHECKOUT)),
+        )
+    return done.returncode
+
+
+def test_command(options):
+    """Run tests. Return the exit status."""
+    upstream = require_applied(options)
     django, ours = split_labels(options.labels)
+    with target(options.db, upstream) as database:
+        good = run_tests(options, upstream, database, django, ours)
+    say("The tests passed." if good else "Tests FAILED.")
+    return 0 if good else 1
+
+
+def run_tests(options, upstream, database, django, ours):
+    """
+    Run what the options ask for.
+
+    database: the Target. django, ours: the labels. Return whether all passed.
+    """
     if options.receivers:
         if ours:
             raise Error(
@@ -1754,20 +2050,19 @@ def test_command(options):
         if not options.labels and not options.full:
             django = touched_labels(CHECKOUT)
     if options.full or options.receivers:
-        good = run_full(upstream, options.db, django, options.receivers)
+        return run_full(upstream, database, django, options.receivers)
+    if not options.labels:
+        django = touched_labels(CHECKOUT)
+        if not options.each:
+            # The others don't depend on the database.
+            ours = [TESTS if database.name == "sqlite" else TESTS / "live"]
+    if options.each:
+        results = [run_each(django, upstream, database)]
     else:
-        if not options.labels:
-            django = touched_labels(CHECKOUT)
-            ours = [] if options.each else [TESTS]
-        if options.each:
-            results = [run_each(django, upstream, options.db)]
-        else:
-            results = [run_labels(django, options.db)] if django else []
-        if ours:
-            results.append(run_pytest(ours))
-        good = all(results)
-    say("The tests passed." if good else "Tests FAILED.")
-    return 0 if good else 1
+        results = [run_labels(django, database)] if django else []
+    if ours:
+        results.append(run_pytest(ours, database))
+    return all(results)
 
 
 def parse_arguments(argv):
@@ -1777,6 +2072,14 @@ def parse_arguments(argv):
         description="Work with this patch series against Django.",
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add_database(sub):
+        sub.add_argument(
+            "--db",
+            default="sqlite",
+            metavar="NAME",
+            help=f"the database: {', '.join(DATABASES)} (default: sqlite)",
+        )
 
     def command(name, function, text):
         sub = subparsers.add_parser(name, help=text, description=text)
@@ -1808,12 +2111,7 @@ def parse_arguments(argv):
         help="a label of Django's tests (signals, update.tests.SimpleTest) or a "
         "path in tests/ of this repository",
     )
-    sub.add_argument(
-        "--db",
-        default="sqlite",
-        metavar="NAME",
-        help=f"the database: {', '.join(DATABASES)} (default: sqlite)",
-    )
+    add_database(sub)
     choice = sub.add_mutually_exclusive_group()
     choice.add_argument(
         "--full",
@@ -1830,6 +2128,19 @@ def parse_arguments(argv):
         "which " + "; or ".join(f"{what} ({name})" for name, what in RECEIVERS.items()),
     )
     test_parser = sub
+    sub = command(
+        "sizes",
+        sizes_command,
+        "Measure updates of many rows with receivers that look at them, and "
+        "print the rows of a table: seconds and peak memory.",
+    )
+    add_database(sub)
+    sub.add_argument(
+        "arguments",
+        nargs=argparse.REMAINDER,
+        metavar="...",
+        help=f"options of {relative(SIZES)}, after --: see -- --help",
+    )
     command(
         "export",
         export_command,

@@ -64,6 +64,7 @@ import sys
 import unittest
 
 parser = argparse.ArgumentParser()
+parser.add_argument("--noinput", action="store_true")
 parser.add_argument("--settings")
 parser.add_argument("--parallel")
 parser.add_argument("labels", nargs="*")

@@ -1,0 +1,48 @@
+"""
+How each database is configured, for Django's suite and for tests/live.
+
+This is a settings module. SERIES_DB is "sqlite", "postgres", or "mariadb".
+The server's address is in SERIES_POSTGRES_URL or SERIES_MARIADB_URL, such as
+postgresql://user:password@localhost:5432 or mysql://root@127.0.0.1:3306; the
+driver sets it to the server that it found or started if nobody else did.
+SERIES_DB_NAME is the start of the names of the databases that the tests make
+on that server ("series" unless set), so that two runs can share a server.
+"""
+
+import os
+from urllib.parse import unquote, urlsplit
+
+ENGINES = {
+    "sqlite": "django.db.backends.sqlite3",
+    "postgres": "django.db.backends.postgresql",
+    "mariadb": "django.db.backends.mysql",
+}
+DB = os.environ.get("SERIES_DB", "sqlite")
+NAME = os.environ.get("SERIES_DB_NAME", "series")
+
+
+def database(suffix=""):
+    """Return the settings of one database on the server of SERIES_DB."""
+    config = {"ENGINE": ENGINES[DB]}
+    if DB == "sqlite":
+        return config
+    url = urlsplit(os.environ[f"SERIES_{DB.upper()}_URL"])
+    config.update(
+        # Nothing is written here: the tests make test_NAME.
+        NAME="postgres" if DB == "postgres" else f"{NAME}{suffix}",
+        HOST=url.hostname or "",
+        PORT=str(url.port or ""),
+        USER=unquote(url.username or ""),
+        PASSWORD=unquote(url.password or ""),
+        TEST={"NAME": f"test_{NAME}{suffix}"},
+    )
+    if DB == "mariadb":
+        config["TEST"].update(CHARSET="utf8mb4", COLLATION="utf8mb4_general_ci")
+    return config
+
+
+DATABASES = {"default": database(), "other": database("_other")}
+SECRET_KEY = "tests"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = False
