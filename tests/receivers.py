@@ -205,8 +205,12 @@ class Audit:
 
         self.wrap(QuerySet, "update", self.watch_call)
         self.wrap(QuerySet, "_update", self.watch_call)
-        self.wrap(SQLUpdateCompiler, "execute_sql", self.watch_compiler)
-        self.wrap(SQLUpdateCompiler, "execute_returning_sql", self.watch_compiler)
+        for name in (
+            "execute_sql",
+            "execute_returning_sql",
+            "execute_returning_pks_sql",
+        ):
+            self.wrap(SQLUpdateCompiler, name, self.watch_compiler)
         self.wrap(Collector, "delete", self.watch_collector)
         self.wrap(CursorWrapper, "_execute", self.watch_statement)
         self.wrap(CursorWrapper, "_executemany", self.watch_statement)

@@ -25,7 +25,7 @@ def pytest_configure():
 
 @pytest.fixture(scope="session")
 def _databases(tmp_path_factory):
-    """Make the test databases, in files on SQLite, and drop them at the end."""
+    """Make the test databases, in files on SQLite, and drop them later."""
     from django.db import connections
     from django.test.utils import setup_databases, teardown_databases
 

@@ -27,7 +27,7 @@ SECONDS_TO_READ = 0.5
 
 @pytest.fixture(params=["delete", "wal"], autouse=True)
 def journal_mode(request):
-    """Use a mode in which readers block a commit, and one in which they don't."""
+    """Use a mode in which readers block a commit, and one without that."""
 
     def set_mode(mode):
         with connection.cursor() as cursor:
