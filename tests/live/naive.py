@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from unittest import mock
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.operations import BaseDatabaseOperations
 from django.db.models import query as models_query
@@ -140,3 +140,49 @@ def lists_as_parameters():
 def update_in_one_statement():
     """An update that is limited to selected rows isn't split."""
     return mock.patch.object(compiler, "UPDATE_BATCH_SIZE", float("inf"))
+
+
+@contextmanager
+def keys_of_pre_update():
+    """The keys are those of the rows that pre_update's queryset has."""
+    execute = SQLUpdateCompiler.execute_returning_pks_sql
+    send = signals.pre_update.send
+    keys = []
+
+    def naive_send(sender, queryset, **kwargs):
+        keys.append(set(queryset.values_list("pk", flat=True)))
+        return send(sender=sender, queryset=queryset, **kwargs)
+
+    def naive_execute(self, *args, **kwargs):
+        rows, pks = execute(self, *args, **kwargs)
+        return rows, {model: keys.pop() for model in pks}
+
+    with (
+        mock.patch.object(signals.pre_update, "send", naive_send),
+        mock.patch.object(
+            SQLUpdateCompiler, "execute_returning_pks_sql", naive_execute
+        ),
+    ):
+        yield
+
+
+@contextmanager
+def rows_selected_without_lock():
+    """The rows to update are selected without FOR UPDATE."""
+    features = connection.features
+    with mock.patch.object(features, "has_select_for_update", False):
+        yield
+
+
+@contextmanager
+def update_not_limited_to_selected_rows():
+    """The rows are selected and locked, and updated by the original filter."""
+
+    def naive_execute(self, returning_fields=()):
+        pks = self.query.chain().get_compiler(self.using).select_ids_for_update()[2]
+        return [()] * self.execute_sql(compiler.ROW_COUNT), pks
+
+    with mock.patch.object(
+        SQLUpdateCompiler, "execute_returning_pks_sql", naive_execute
+    ):
+        yield
