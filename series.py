@@ -1379,7 +1379,7 @@ def run_pytest(paths, database):
         [str(venv_python()), "-m", "pytest", "-q", *map(str, paths)],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
-        env=plain_environment(**database.env, PYTHONPATH=str(CHECKOUT)),
+        env=plain_environment(**database.env),
     )
     return done.returncode == 0
 
