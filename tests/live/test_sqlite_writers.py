@@ -20,9 +20,11 @@ from django.db.models.signals import post_update, pre_update
 pytestmark = pytest.mark.skipif(
     connection.vendor != "sqlite", reason="it's about the locks of SQLite"
 )
-# Both connections have this long to read before one of them writes. A longer
-# time makes no difference to an update that waits for the lock.
-SECONDS_TO_READ = 0.5
+# How long one connection waits for the other one to read before it writes. The
+# first is for tests in which the other one can't read yet, and the second for
+# those in which it can.
+SECONDS = 0.5
+ENOUGH_SECONDS = 60
 
 
 @pytest.fixture(params=["delete", "wal"], autouse=True)
@@ -69,7 +71,7 @@ def ignore(**kwargs):
     """A receiver that doesn't."""
 
 
-def run_both(operation, account):
+def run_both(operation, account, seconds=SECONDS):
     """
     Call operation(account, 1) here and operation(account, 2) in another
     thread, so that both transactions read before one of them writes, if both
@@ -88,7 +90,7 @@ def run_both(operation, account):
             if sql.startswith("SELECT") and not waited:
                 waited.append(True)
                 try:
-                    both_read.wait(SECONDS_TO_READ)
+                    both_read.wait(seconds)
                 except threading.BrokenBarrierError:
                     pass
             return result
@@ -111,7 +113,7 @@ def run_both(operation, account):
     thread = threading.Thread(target=run_in_thread)
     thread.start()
     run(1)
-    thread.join(60)
+    thread.join(2 * ENOUGH_SECONDS)
     assert not thread.is_alive()
     return problems
 
@@ -156,7 +158,7 @@ def test_naive(account, connect, operation, signal, receiver):
     """If the transaction doesn't begin as a writer, one of them fails."""
     connect(signal, receiver)
     with naive.transaction_begun_as_reader():
-        problems = run_both(operation, account)
+        problems = run_both(operation, account, ENOUGH_SECONDS)
     assert [type(problem) for problem in problems] == [OperationalError]
     assert str(problems[0]) == "database is locked"
 
@@ -173,5 +175,5 @@ def test_open_transaction(account, connect):
 
     assert run_both(update_in_transaction, account) == []
     connect(pre_update, read_first)
-    problems = run_both(update_in_transaction, account)
+    problems = run_both(update_in_transaction, account, ENOUGH_SECONDS)
     assert [str(problem) for problem in problems] == ["database is locked"]
