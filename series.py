@@ -13,7 +13,8 @@ The driver of this patch series against Django.
 The file needs Python 3.11 or newer, git, and nothing else. It has six parts:
 running other programs, the files in patches/, the checkout in django/, the
 environment in .venv, the tests and their database servers, and the commands,
-each of which uses those above it.
+each of which uses those above it. Each module in commands/ is a command more,
+with HELP, add_arguments(parser), and run(options).
 """
 
 import argparse
@@ -24,6 +25,7 @@ import fcntl
 import getpass
 import glob
 import hashlib
+import importlib
 import json
 import os
 import pwd
@@ -37,6 +39,7 @@ import tarfile
 import tempfile
 import time
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 ROOT = Path(__file__).resolve().parent
 PATCHES = ROOT / "patches"
@@ -45,6 +48,7 @@ CHECKOUT = ROOT / "django"
 VENV = ROOT / ".venv"
 WORK = ROOT / ".work"
 TESTS = ROOT / "tests"
+COMMANDS = ROOT / "commands"
 STAMP = VENV / "series.json"
 SCENARIO = TESTS / "scenario.py"
 SIZES = TESTS / "sizes.py"
@@ -109,6 +113,7 @@ DATABASES = {
     ),
 }
 PORTS = {"postgres": 5432, "mariadb": 3306}
+PROBE_SECONDS = 30
 START_SECONDS = 60
 
 # What --receivers may name, and what these receivers do. The module is one of
@@ -1153,7 +1158,8 @@ def target(name, upstream):
         if not url:
             url, version = stack.enter_context(start_server(name))
             origin = "started for this run"
-        say(f"{name}: {version} ({origin})")
+        address = urlsplit(url).netloc.rpartition("@")[2]
+        say(f"{name}: {version} at {address} ({origin})")
         yield Target(name, database.settings, {"SERIES_DB": name, database.url: url})
 
 
@@ -1177,7 +1183,10 @@ def install_driver(name, upstream):
     if not ok:
         todo = "look to the network or to what pip says, and run the command again."
         if database.build_packages:
-            todo += f"\n  It is built here, with: {database.build_packages}"
+            todo += (
+                "\n  It has no wheels and is built here. What that needs, on Debian:\n"
+                f"  apt-get install {database.build_packages}"
+            )
         raise Error(
             f"pip could not install {' '.join(lines)}.\n{last_lines(said)}",
             "everything; no test ran.",
@@ -1204,14 +1213,19 @@ def probe_server(name, url):
         "DJANGO_SETTINGS_MODULE": "databases",
         "PYTHONWARNINGS": "ignore",
     }
-    done = subprocess.run(
-        [str(venv_python()), "-c", code],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        env=plain_environment(**env),
-    )
+    try:
+        done = subprocess.run(
+            [str(venv_python()), "-c", code],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=PROBE_SECONDS,
+            env=plain_environment(**env),
+        )
+    except subprocess.TimeoutExpired:
+        return None, f"no answer in {PROBE_SECONDS} seconds"
     if done.returncode:
         return None, done.stderr.strip() or f"status {done.returncode}"
     # PostgreSQL adds what it was built with.
@@ -1219,14 +1233,18 @@ def probe_server(name, url):
 
 
 def find_server(name):
-    """Return (URL, version, where) of a server on this machine, or Nones."""
-    users = {"postgres": "postgres", "mariadb": "root"}
+    """
+    Return (URL, version, where) of a server on this machine, or Nones.
+
+    psycopg itself reads PGPASSWORD.
+    """
+    users = {"postgres": [os.environ.get("PGUSER"), "postgres"], "mariadb": ["root"]}
     port = PORTS[name]
-    for user in dict.fromkeys((users[name], getpass.getuser())):
-        url = DATABASES[name].address.format(user=user, port=port)
+    for user in dict.fromkeys(filter(None, [*users[name], getpass.getuser()])):
+        url = DATABASES[name].address.format(user=quote(user, safe=""), port=port)
         version, _ = probe_server(name, url)
         if version:
-            return url, version, f"it answers on port {port}, as {user}"
+            return url, version, f"it answered there, as {user}"
     return None, None, None
 
 
@@ -1242,8 +1260,8 @@ def start_server(name):
     """
     Start a server from the installed packages, in a temporary directory.
 
-    Give (URL, version), and stop it at the end. Raise Error if it's not
-    installed or does not start.
+    Give (URL, version), and stop it at the end, also after Ctrl-C or SIGTERM.
+    Raise Error if it's not installed or does not start.
     """
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -1270,6 +1288,8 @@ def start_server(name):
                 "listen_addresses=127.0.0.1",
                 f"unix_socket_directories={temp}",
                 "fsync=off",
+                # Django's whole suite makes its tables in one transaction.
+                "max_locks_per_transaction=256",
             ):
                 serve += ["-c", option]
             url = f"postgresql://postgres@127.0.0.1:{port}"
@@ -1297,11 +1317,18 @@ def start_server(name):
         log = Path(temp, "log")
         with log.open("wb") as file:
             run = {"cwd": temp, "stdin": subprocess.DEVNULL, **who}
+            # MariaDB deletes there what looks like its own temporary tables.
+            run["env"] = {**os.environ, "TMPDIR": temp}
             run.update(stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
-            failed = subprocess.run(install, **run).returncode
-            process = None if failed else subprocess.Popen(serve, **run)
+            process, version, stop = None, None, signal.SIGKILL
+            terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
             try:
-                version = process and wait_for_server(name, url, process)
+                process = subprocess.Popen(install, **run)
+                if not process.wait():
+                    # PostgreSQL doesn't wait for its clients after SIGINT.
+                    stop = signal.SIGINT if name == "postgres" else signal.SIGTERM
+                    process = subprocess.Popen(serve, **run)
+                    version = wait_for_server(name, url, process)
                 if not version:
                     said = log.read_text(encoding="utf-8", errors="replace")
                     raise Error(
@@ -1311,14 +1338,15 @@ def start_server(name):
                     )
                 yield url, version
             finally:
-                if process:
-                    # PostgreSQL doesn't wait for its clients after this.
-                    process.send_signal(signal.SIGINT if name == "postgres" else 15)
+                if process and process.poll() is None:
+                    # With what a script for installing started.
+                    os.killpg(process.pid, stop)
                     try:
                         process.wait(START_SECONDS)
                     except subprocess.TimeoutExpired:
-                        process.kill()
+                        os.killpg(process.pid, signal.SIGKILL)
                         process.wait()
+                signal.signal(signal.SIGTERM, terminate)
 
 
 def wait_for_server(name, url, process):
@@ -1498,12 +1526,13 @@ def read_report(path):
     return updates, problems
 
 
-def load_exceptions(receivers):
+def load_exceptions(receivers, database):
     """
     Return {test: reason} of the tests which cannot pass with receivers.
 
-    What quiet receivers break, an audit breaks as well. Raise Error if the
-    file cannot be read.
+    database: the Target, which may have a table of its own. What quiet
+    receivers break, an audit breaks as well. Raise Error if the file cannot
+    be read.
     """
     import tomllib
 
@@ -1512,6 +1541,7 @@ def load_exceptions(receivers):
         found = dict(tables["quiet"])
         if receivers == "audit":
             found.update(tables["audit"])
+        found.update(tables.get(database.name, {}))
         return found
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise Error(
@@ -1580,7 +1610,7 @@ def run_full(upstream, database, labels=(), receivers=None):
     receivers: a key of RECEIVERS, or None. Return whether nothing failed but
     what fails on the unpatched tree too or, with receivers, is known to.
     """
-    exceptions = load_exceptions(receivers) if receivers else {}
+    exceptions = load_exceptions(receivers, database) if receivers else {}
     WORK.mkdir(exist_ok=True)
     log = WORK / (f"{receivers}.log" if receivers else "full.log")
     what = " ".join(labels) if labels else "whole suite"
@@ -2152,6 +2182,9 @@ def parse_arguments(argv):
         "Look for mistakes in patches/, and compare them with django/ if it is "
         "there. Changes nothing.",
     )
+    for path in sorted(COMMANDS.glob("[a-z]*.py")):
+        module = importlib.import_module(f"commands.{path.stem}")
+        module.add_arguments(command(path.stem, module.run, module.HELP))
     options = parser.parse_args(argv)
     if options.command is test_command and options.full and options.labels:
         test_parser.error("--full takes no labels")
@@ -2191,4 +2224,6 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    # The modules in commands/ import this one.
+    sys.modules["series"] = sys.modules["__main__"]
     sys.exit(main(sys.argv[1:]))

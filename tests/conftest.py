@@ -332,6 +332,9 @@ def template(tmp_path_factory):
     sdist, tree = write_sdist(directory)
     env["PIP_FIND_LINKS"] = str(sdist.parent)
     shutil.copy(ROOT / "series.py", root)
+    shutil.copytree(
+        ROOT / "commands", root / "commands", ignore=shutil.ignore_patterns("__pyc*")
+    )
     (root / "tests" / "scenario.py").write_text(SCENARIO)
     (root / "tests" / "receivers.py").write_text(RECEIVERS)
     (root / "tests" / "receivers.toml").write_text("[quiet]\n[audit]\n")

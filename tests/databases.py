@@ -42,7 +42,8 @@ def database(suffix=""):
 
 
 DATABASES = {"default": database(), "other": database("_other")}
-SECRET_KEY = "tests"
+# The same as in Django's test_sqlite: some of its tests compare it.
+SECRET_KEY = "django_tests_secret_key"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = False

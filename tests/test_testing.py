@@ -1,7 +1,10 @@
 """What "series.py test" runs and reports, and how it reads unittest."""
 
+import sys
+
 import pytest
 
+import series
 from series import Counts, Failure, count_dots, parse_counts, parse_failures
 
 OUTPUT = """\
@@ -85,6 +88,34 @@ def test_parse_counts(output, counts):
 def test_progress():
     """The progress is the number of unittest's dots and letters."""
     assert count_dots(OUTPUT) == 8
+
+
+def test_progress_never_goes_back(monkeypatch, tmp_path, capsys):
+    """Text that a test prints into a line of dots doesn't lower the number."""
+    counts, enough = [5, 3], tmp_path / "enough"
+
+    def fewer_dots(output):
+        count = counts.pop(0)
+        if not counts:
+            counts.append(count)
+            enough.touch()
+        return count
+
+    code = (
+        "import os, sys, time\n"
+        "end = time.monotonic() + 30\n"
+        "while not os.path.exists(sys.argv[1]) and time.monotonic() < end:\n"
+        "    time.sleep(0.01)\n"
+    )
+    command = [sys.executable, "-c", code, str(enough)]
+    monkeypatch.setattr(series, "runtests_command", lambda *args: command)
+    monkeypatch.setattr(series, "PROGRESS_SECONDS", 0.01)
+    monkeypatch.setattr(series, "count_dots", fewer_dots)
+    (tmp_path / "tests").mkdir()
+    target = series.Target("sqlite", "test_sqlite", {})
+    series.run_logged([], target, tmp_path, tmp_path / "log", 1)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 1 and all(line.endswith(": 5 tests ran") for line in lines)
 
 
 def test_labels(repo):

@@ -1,0 +1,1 @@
+"""The commands of series.py that have a module of their own: see series.py."""
