@@ -13,9 +13,11 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.operations import BaseDatabaseOperations
 from django.db.models import query as models_query
 from django.db.models import signals
+from django.db.models.deletion import Collector
 from django.db.models.query import QuerySet
 from django.db.models.sql import compiler
 from django.db.models.sql.compiler import SQLUpdateCompiler
+from django.db.models.sql.subqueries import UpdateQuery
 
 
 @contextmanager
@@ -186,3 +188,115 @@ def update_not_limited_to_selected_rows():
         SQLUpdateCompiler, "execute_returning_pks_sql", naive_execute
     ):
         yield
+
+
+def _post_update_sent_by(naive_send):
+    """Let another function send post_update, given the real one."""
+    send = signals.post_update.send
+
+    def sent(sender, **kwargs):
+        return naive_send(send, sender, **kwargs)
+
+    return mock.patch.object(signals.post_update, "send", sent)
+
+
+def queryset_evaluated_again():
+    """After update(), the queryset that it was called on is evaluated."""
+
+    def naive_send(send, sender, origin, queryset, pk_set, **kwargs):
+        if isinstance(origin, QuerySet) and origin.model is sender:
+            pk_set = set(origin.values_list("pk", flat=True))
+            if not pk_set:
+                return
+            queryset = queryset.filter(pk__in=list(pk_set))
+        send(sender, origin=origin, queryset=queryset, pk_set=pk_set, **kwargs)
+
+    return _post_update_sent_by(naive_send)
+
+
+def parents_not_announced():
+    """Only the model that update() was called on is announced."""
+
+    def naive_send(send, sender, origin, **kwargs):
+        if isinstance(origin, QuerySet) and sender in origin.model._meta.all_parents:
+            return
+        send(sender, origin=origin, **kwargs)
+
+    return _post_update_sent_by(naive_send)
+
+
+def save_not_announced():
+    """save() sends only pre_save and post_save, as ever."""
+
+    def naive_send(send, sender, origin, **kwargs):
+        if isinstance(origin, sender):
+            return
+        send(sender, origin=origin, **kwargs)
+
+    return _post_update_sent_by(naive_send)
+
+
+def bulk_update_not_announced():
+    """bulk_update() updates without receivers."""
+    bulk_update = QuerySet.bulk_update
+
+    def naive_bulk_update(self, *args, **kwargs):
+        with mock.patch.object(QuerySet, "_has_update_listeners", return_value=False):
+            return bulk_update(self, *args, **kwargs)
+
+    return mock.patch.object(QuerySet, "bulk_update", naive_bulk_update)
+
+
+def on_delete_not_announced():
+    """The updates by delete() are made without receivers."""
+    delete = Collector.delete
+
+    def naive_delete(self):
+        with mock.patch.object(QuerySet, "_has_update_listeners", return_value=False):
+            return delete(self)
+
+    return mock.patch.object(Collector, "delete", naive_delete)
+
+
+@contextmanager
+def old_keys_in_pk_set():
+    """pk_set has the keys that the rows had before the update."""
+    execute = SQLUpdateCompiler.execute_returning_pks_sql
+    select = SQLUpdateCompiler.select_ids_for_update
+
+    def naive_execute(self, *args, **kwargs):
+        features = self.connection.features
+        with mock.patch.object(features, "can_return_rows_from_update", False):
+            return execute(self, *args, **kwargs)
+
+    def naive_select(self):
+        ids, related_ids, pks = select(self)
+        pks = {model: set(related_ids.get(model, ids)) for model in pks}
+        return ids, related_ids, pks
+
+    with (
+        mock.patch.object(
+            SQLUpdateCompiler, "execute_returning_pks_sql", naive_execute
+        ),
+        mock.patch.object(SQLUpdateCompiler, "select_ids_for_update", naive_select),
+    ):
+        yield
+
+
+def changed_values_not_used():
+    """pre_update's receivers change what is announced, and not the update."""
+    update = QuerySet._update_with_signals
+
+    def naive_update(self, query, *args, **kwargs):
+        query.chain = lambda *args, **kwargs: naive_chain(query, *args, **kwargs)
+        return update(self, query, *args, **kwargs)
+
+    def naive_chain(query, *args, **kwargs):
+        chained = UpdateQuery.chain(query, *args, **kwargs)
+        if isinstance(chained, UpdateQuery):
+            chained.values = query.values.copy()
+            chained.related_updates = query.related_updates.copy()
+            chained.add_update_values = lambda values: None
+        return chained
+
+    return mock.patch.object(QuerySet, "_update_with_signals", naive_update)
