@@ -176,6 +176,11 @@ def rows_selected_without_lock():
         yield
 
 
+def keys_without_limit():
+    """MySQL and MariaDB aren't told how many rows an update's keys select."""
+    return mock.patch.object(UpdateQuery, "set_limits", lambda self, **kwargs: None)
+
+
 @contextmanager
 def update_not_limited_to_selected_rows():
     """The rows are selected and locked, and updated by the original filter."""

@@ -131,11 +131,16 @@ def save(account, number):
     Account(pk=account.pk, points=number).save(update_fields=["points"])
 
 
+def bulk_update(account, number):
+    Account.objects.bulk_update([Account(pk=account.pk, points=number)], ["points"])
+
+
 # What is called, and the receivers that make it read before it writes.
 CASES = [
     pytest.param(update, pre_update, read_first, id="update"),
     pytest.param(update_two_tables, post_update, ignore, id="two-tables"),
     pytest.param(save, pre_update, read_first, id="save"),
+    pytest.param(bulk_update, pre_update, read_first, id="bulk-update"),
 ]
 
 

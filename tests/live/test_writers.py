@@ -15,7 +15,7 @@ from django.db import OperationalError, connection
 from django.db.models.signals import post_update, pre_update
 
 from live import naive
-from live.models import Account, Owner, SpecialAccount
+from live.models import Account, IntegerKey, Owner, SpecialAccount
 
 pytestmark = pytest.mark.skipif(
     connection.vendor == "sqlite", reason="it has one writer: test_sqlite_writers.py"
@@ -249,6 +249,45 @@ def test_naive_original_filter(other):
             Account.objects.filter(points=1).update(name=TOKEN)
     connection.close()
     assert updated() - union(announced) == {rows.c.pk}
+
+
+@pytest.fixture
+def locked_row(other):
+    """Two hundred rows, of which another transaction has locked the last."""
+    IntegerKey.objects.bulk_create([IntegerKey(points=n) for n in range(200)])
+    last = IntegerKey.objects.latest("pk")
+    other.set_autocommit(False)
+    execute(other, "SELECT * FROM live_integerkey WHERE id = %s FOR UPDATE", last.pk)
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SET lock_timeout = '200ms'")
+        else:
+            cursor.execute("SET SESSION innodb_lock_wait_timeout = 1")
+    yield last
+    connection.close()
+    other.rollback()
+    other.set_autocommit(True)
+
+
+@pytest.mark.parametrize("rows", [1, 50, 150])
+def test_does_not_wait_for_other_rows(isolation, locked_row, rows):
+    """Rows that the update doesn't select aren't waited for."""
+    queryset = IntegerKey.objects.filter(pk__lte=locked_row.pk - 200 + rows)
+    with receivers(IntegerKey) as announced:
+        assert queryset.update(points=5) == rows
+    assert len(union(announced)) == rows
+
+
+def test_naive_keys_without_limit(locked_row):
+    """MariaDB scans the table for the keys, and waits for the locked row."""
+    if connection.features.can_return_rows_from_update:
+        pytest.skip("the rows aren't selected first")
+    set_isolation(connection, "REPEATABLE READ")
+    queryset = IntegerKey.objects.filter(pk__lt=locked_row.pk - 50)
+    assert queryset.update(points=5) == 149
+    with naive.keys_without_limit(), receivers(IntegerKey):
+        with pytest.raises(OperationalError, match="Lock wait timeout"):
+            queryset.update(points=6)
 
 
 @pytest.mark.parametrize("what", CHANGES)
