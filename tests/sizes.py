@@ -138,11 +138,11 @@ def main(argv):
         print(json.dumps(measure(key, receiver, int(rows))))
         return 0
     setup()
-    import databases
-
     from django.apps import apps
     from django.db import connection
     from django.test.utils import setup_databases, teardown_databases
+
+    import databases
 
     good = True
     print("| database | key | rows | receiver | seconds | MB |", flush=True)

@@ -13,9 +13,9 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, default_interrupt
 
 import series
+from conftest import ROOT, default_interrupt
 
 # A server for shell scripts, which isn't deaf in background jobs either.
 SERVE = (

@@ -1,6 +1,7 @@
 """What "series.py export" writes and what it refuses."""
 
 import pytest
+
 from conftest import FIRST, SECOND
 
 

@@ -12,8 +12,8 @@ import re
 import subprocess
 
 import pytest
-from conftest import ROOT
 
+from conftest import ROOT
 from series import CHECKOUT, RECEIVERS, read_report, venv_python
 
 TEST = "update.tests.UpdateTests.test_update"

@@ -206,7 +206,8 @@ def reset(families, using, rows=True):
             names = ", ".join(quote(column.column) for column in columns(model))
             places = ", ".join(["%s"] * len(columns(model)))
             cursor.executemany(
-                f"INSERT INTO {quote(model._meta.db_table)} ({names}) VALUES ({places})",
+                f"INSERT INTO {quote(model._meta.db_table)} ({names}) "
+                f"VALUES ({places})",
                 [
                     [
                         column.get_db_prep_save(value, connection)
@@ -223,16 +224,16 @@ def _tables(_clean):
     Let the automatic primary keys start after those that sequences choose, so
     that their order doesn't depend on what ran before. Don't wait for a disk.
     """
-    for connection in connections.all():
-        with connection.cursor() as cursor:
-            if connection.vendor == "sqlite":
+    for each in connections.all():
+        with each.cursor() as cursor:
+            if each.vendor == "sqlite":
                 cursor.execute("PRAGMA synchronous = OFF")
-            elif connection.vendor == "postgresql":
+            elif each.vendor == "postgresql":
                 cursor.execute("SET synchronous_commit TO off")
             for model in INITIAL:
                 if not model._meta.auto_field:
                     continue
-                if connection.vendor == "postgresql":
+                if each.vendor == "postgresql":
                     cursor.execute(
                         "SELECT setval(name, greatest(nextval(name), %s)) "
                         "FROM pg_get_serial_sequence(%s, %s) AS name",
@@ -244,13 +245,13 @@ def _tables(_clean):
                     )
                 else:
                     one = model(pk=FIRST_AUTO_PK)
-                    one.save(using=connection.alias)
+                    one.save(using=each.alias)
                     one.delete()
     yield
-    for connection in connections.all():
-        changed[connection.alias].update(FAMILIES)
-        reset(FAMILIES, connection.alias, rows=False)
-        connection.close()
+    for each in connections.all():
+        changed[each.alias].update(FAMILIES)
+        reset(FAMILIES, each.alias, rows=False)
+        each.close()
 
 
 # The mirror.
@@ -1362,7 +1363,8 @@ COMPOSITE_VALUES = [
 PAGES = [
     "Page.objects.create(code={c}, parent=get(Page, {i}), linked=get(Page, {j}))",
     "p = get(Page, {i}); p.hidden = {b}; p.save()",
-    "p = get(Page, {i}); p.parent = get(Page, {j}); p.linked = get(Page, {k}); p.save()",
+    "p = get(Page, {i}); p.parent = get(Page, {j}); p.linked = get(Page, {k}); "
+    "p.save()",
     "p = get(Page, {i}); p.code = {c}; p.save()",
     "p = get(Page, {i}); p.linked_id = {c}; p.save(update_fields=['linked'])",
     "Page.objects.update_or_create(code={c}, defaults=dict(hidden={b}))",

@@ -11,12 +11,12 @@ today.
 import threading
 
 import pytest
-from live import naive
-from live.models import Account, SpecialAccount
-
 from django.db import OperationalError, connection, transaction
 from django.db.models import F
 from django.db.models.signals import post_update, pre_update
+
+from live import naive
+from live.models import Account, SpecialAccount
 
 pytestmark = pytest.mark.skipif(
     connection.vendor != "sqlite", reason="it's about the locks of SQLite"
