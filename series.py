@@ -70,6 +70,8 @@ MINIMUM_PYTHON = (3, 11)
 # The first git which reads GIT_CONFIG_GLOBAL.
 MINIMUM_GIT = (2, 32)
 MESSAGE_WIDTH = 72
+# What git commit --fixup puts before the subject of the commit it is for.
+FIXUP = "fixup! "
 PROGRESS_SECONDS = 30
 
 EXCLUDE = """\
@@ -473,8 +475,13 @@ def require_checkout():
         )
 
 
-def format_patches(base, directory):
-    """Write the commits base..BRANCH as patches into a directory."""
+def format_patches(revisions, directory, *options, cwd=CHECKOUT):
+    """
+    Write commits as patches into a directory.
+
+    revisions: such as "base..tip". options: of git format-patch. cwd: the git
+    repository.
+    """
     git(
         "format-patch",
         "--quiet",
@@ -490,15 +497,38 @@ def format_patches(base, directory):
         "--find-renames",
         "--unified=3",
         f"--output-directory={directory}",
-        f"{base}..refs/heads/{BRANCH}",
+        *options,
+        revisions,
+        cwd=cwd,
     )
 
 
 def exported(base):
     """Return {name: bytes} of the patches which the branch would give."""
     with tempfile.TemporaryDirectory() as temp:
-        format_patches(base, temp)
+        format_patches(f"{base}..refs/heads/{BRANCH}", temp)
         return read_patches(temp)
+
+
+def write_patches(new, directory):
+    """
+    Make a directory hold patches and no others, saying what changes.
+
+    new: {name: bytes}. directory: made if missing. Return whether anything
+    changed.
+    """
+    directory.mkdir(exist_ok=True)
+    old = read_patches(directory)
+    for name in sorted(new):
+        if new[name] != old.get(name):
+            part = directory / f".{name}.part"
+            part.write_bytes(new[name])
+            part.replace(directory / name)
+            say(f"  wrote {relative(directory / name)}")
+    for name in sorted(old.keys() - new.keys()):
+        (directory / name).unlink()
+        say(f"  removed {relative(directory / name)}")
+    return old != new
 
 
 def write_tree_to(commit, directory, *paths):
@@ -532,9 +562,9 @@ def import_sdist(sdist, upstream, repository):
     file system nor the umask can change them. The date is that of the newest
     file in the archive.
 
-    sdist: the archive. upstream: upstream.toml. repository: the git
-    repository to use. Raise Error if the tree is not the expected one; the
-    repository then has no tag.
+    sdist: the archive. upstream: upstream.toml; without its tree, any will do.
+    repository: the git repository to use. Return the tree. Raise Error if it
+    is not the expected one; the repository then has no tag.
     """
     with tarfile.open(sdist) as archive:
         members = [
@@ -558,7 +588,7 @@ def import_sdist(sdist, upstream, repository):
     git("update-ref", "-d", "refs/series/import", cwd=repository)
     git("fast-import", "--quiet", cwd=repository, stdin=b"".join(stream))
     tree = git("rev-parse", "refs/series/import^{tree}", cwd=repository)
-    if tree != upstream["tree"]:
+    if tree != upstream.get("tree", tree):
         raise Error(
             f"the files in {upstream['file']} are not the expected ones.\n"
             f"  expected tree: {upstream['tree']}\n"
@@ -569,6 +599,7 @@ def import_sdist(sdist, upstream, repository):
     tag = f"refs/tags/{upstream['tag']}"
     git("update-ref", tag, "refs/series/import", cwd=repository)
     git("update-ref", "-d", "refs/series/import", cwd=repository)
+    return tree
 
 
 def make_checkout(sdist, upstream):
@@ -968,6 +999,25 @@ def sdist_problem(path, upstream):
     )
 
 
+def download(version):
+    """
+    Get the sdist of a release from PyPI, without a look at what it is.
+
+    Return (the directory that it's in, whether pip ended well, what it said).
+    """
+    part = WORK / "download.part"
+    remove(part)
+    ok, said = pip(
+        "download",
+        "--no-deps",
+        "--no-binary=django",
+        "--retries=2",
+        f"--dest={part}",
+        f"django=={version}",
+    )
+    return part, ok, said
+
+
 def fetch_sdist(upstream):
     """
     Return the path of the sdist, taken from PyPI unless it is there already.
@@ -983,16 +1033,7 @@ def fetch_sdist(upstream):
         say(problem)
         remove(path)
     say(f"Taking {upstream['file']} with pip ...")
-    part = WORK / "download.part"
-    remove(part)
-    ok, said = pip(
-        "download",
-        "--no-deps",
-        "--no-binary=django",
-        "--retries=2",
-        f"--dest={part}",
-        f"django=={upstream['version']}",
-    )
+    part, ok, said = download(upstream["version"])
     expected = f"{upstream['size']} bytes, sha256 {upstream['sha256']}"
     if not ok or not (part / upstream["file"]).exists():
         raise Error(
@@ -1743,23 +1784,14 @@ def export_command(options):
                 "Warning: django/ has uncommitted changes, which are not exported:\n"
                 + indent(changes)
             )
-        PATCHES.mkdir(exist_ok=True)
-        old, new = read_patches(PATCHES), exported(base)
-        for name in sorted(new):
-            if new[name] != old.get(name):
-                part = PATCHES / f".{name}.part"
-                part.write_bytes(new[name])
-                part.replace(PATCHES / name)
-                say(f"  wrote patches/{name}")
-        for name in sorted(old.keys() - new.keys()):
-            (PATCHES / name).unlink()
-            say(f"  removed patches/{name}")
+        new = exported(base)
+        changed = write_patches(new, PATCHES)
         git("update-ref", APPLIED, f"refs/heads/{BRANCH}")
         remove(STATE)
-    if old == new:
-        say(f"patches/ was up to date already: {len(new)} patches.")
-    else:
+    if changed:
         say(f"patches/ has the {len(new)} commits of {BRANCH} now.")
+    else:
+        say(f"patches/ was up to date already: {len(new)} patches.")
     return 0
 
 
@@ -1853,7 +1885,32 @@ def check_files():
         last = path == patch_files()[-1]
         found += check_message(subject, body, last) + check_form(path)
         complaints += [f"patches/{path.name}: {one}" for one in found]
+    subjects = [subject for subject, _ in messages]
+    for path in sorted(PATCHES_MAIN.glob("*.patch")):
+        found = check_form(path)
+        subject = patch_message(path)[0]
+        if subject.removeprefix(FIXUP) not in subjects:
+            found.append(f"its subject is that of no patch in patches/: {subject}")
+        complaints += [f"patches-main/{path.name}: {one}" for one in found]
     return complaints
+
+
+def main_parts():
+    """
+    Return what each commit consists of on Django's main branch: a list of
+    (subject, paths), the first path being that of the patch itself.
+
+    A patch in patches-main/ takes the place of the one in patches/ that has
+    its subject. One with "fixup! " before that is added to it.
+    """
+    parts = {patch_message(path)[0]: [path] for path in patch_files()}
+    for path in sorted(PATCHES_MAIN.glob("*.patch")):
+        subject = patch_message(path)[0]
+        if subject.startswith(FIXUP):
+            parts[subject.removeprefix(FIXUP)].append(path)
+        else:
+            parts[subject][0] = path
+    return list(parts.items())
 
 
 def check_message(subject, body, last):

@@ -58,6 +58,11 @@ FILES = {
     "corrupt": (replace(SECOND, '-    return "quiet"\n', ""), "corrupt patch"),
     "no diff": (create("patches/0003-x.patch"), "git cannot read it"),
     "stray": (create("patches/notes.txt"), "patches/notes.txt: is not a patch"),
+    "unknown main": (
+        lambda repo: shutil.copytree(repo.patches, repo.root / "patches-main")
+        and repo.edit(f"patches-main/{FIRST}", "Added", "Removed"),
+        "its subject is that of no patch in patches/: Refs #22543 -- Removed the",
+    ),
     "stray main": (create("patches-main/a.orig"), "patches-main/a.orig: is not"),
 }
 
