@@ -10,7 +10,6 @@ from unittest import mock
 
 from django.db import connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.base.operations import BaseDatabaseOperations
 from django.db.models import query as models_query
 from django.db.models import signals
 from django.db.models.deletion import Collector
@@ -135,7 +134,7 @@ def transaction_begun_as_reader():
 def lists_as_parameters():
     """Each value of a list in the "in" lookup is a parameter."""
     return mock.patch.object(
-        BaseDatabaseOperations, "in_subquery_threshold", float("inf")
+        type(connection.ops), "in_subquery_threshold", float("inf")
     )
 
 
