@@ -199,7 +199,9 @@ def lint_files():
     where = "this repository's own files"
     say(f"{where[0].upper()}{where[1:]}")
     paths = [
-        name for name in ("series.py", "commands", "tests") if (ROOT / name).exists()
+        name
+        for name in ("series.py", "benchmarks", "commands", "tests")
+        if (ROOT / name).exists()
     ]
     failures = []
     for name, *args in (

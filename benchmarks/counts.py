@@ -1,0 +1,206 @@
+"""
+Count instructions and statements, which don't depend on the machine.
+
+    python -m benchmarks.counts BASE PATCHED RESULTS.json [--methods NAME ...]
+
+BASE and PATCHED are trees of Django. The operations are those of UpdateUnused,
+on SQLite in memory. callgrind counts the instructions, without the garbage
+collector, which runs at other moments if anything changes. With --strict,
+the exit status is 1 if the patched Django breaks what LIMIT and judge() say.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import statistics
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from .process import Failed, Process, Skipped
+
+# How many times the instructions of the base a patched operation may take.
+LIMIT = 1.01
+# How often each operation is counted in a process. Before that, it runs
+# WARMUPS times at full speed, and RUNUPS times with callgrind at work.
+LOOPS = {
+    "update_1": 20,
+    "update_10000": 5,
+    "save": 20,
+    "bulk_update_1000": 1,
+    "delete_set_null": 10,
+}
+WARMUPS, RUNUPS = 20, 2
+# The seeds of the hashes of text. Each gives a process in which other keys
+# share a place, in dictionaries and in Python's cache of attributes; that's
+# up to 1 % of the instructions. The results are medians.
+SEEDS = 5
+UNUSED = ("none", "other")
+USED = ("pre_update", "post_update")
+TRANSACTION = re.compile(r"(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE)\b")
+
+
+def instructions(tree, receivers, methods, seed):
+    """
+    Return {method: instructions of one call}.
+
+    tree: of Django. receivers: the parameter of UpdateUnused. methods: keys of
+    LOOPS. seed: for PYTHONHASHSEED. Raise Failed if callgrind doesn't count.
+    """
+    with tempfile.TemporaryDirectory(prefix="series-callgrind-") as temp:
+        wrapper = ["valgrind", "--tool=callgrind", "--instr-atstart=no"]
+        wrapper += ["--dump-before=getloadavg", f"--callgrind-out-file={temp}/out"]
+        if shutil.which("setarch"):
+            wrapper = ["setarch", "-R", *wrapper]
+        env = {"PYTHONHASHSEED": str(seed)}
+        with Process(tree, wrapper=wrapper, env=env) as process:
+            process.ask("setup", "update_unused", "UpdateUnused", receivers)
+            for method in methods:
+                loops = min(WARMUPS, 2 * LOOPS[method])
+                process.ask("time", f"time_{method}", loops)
+            if process.ask("instrument"):
+                raise Failed("callgrind_control could not start callgrind")
+            for method in methods:
+                runups = min(RUNUPS, LOOPS[method] - 1)
+                process.ask("count", f"time_{method}", runups, LOOPS[method])
+        found = {}
+        for number, method in enumerate(methods):
+            # One mark ends the dump of what came before, one its own.
+            path = Path(temp, f"out.{2 * number + 2}")
+            text = path.read_text(errors="replace") if path.exists() else ""
+            total = re.search(r"^summary: (\d+)", text, re.M)
+            if not total:
+                raise Failed(f"callgrind wrote no count for {method}")
+            found[method] = int(total[1]) / LOOPS[method]
+        return found
+
+
+def statements(tree, receivers, methods):
+    """Return {method: the list of statements of one call}."""
+    with Process(tree) as process:
+        process.ask("setup", "update_unused", "UpdateUnused", receivers)
+        return {
+            method: process.ask("statements", f"time_{method}") for method in methods
+        }
+
+
+def collect(base, patched, methods, seeds=SEEDS):
+    """
+    Count everything. Return {kind: {method: {"statements", "instructions"}}},
+    where the instructions are a list with a number for each seed.
+
+    base, patched: trees of Django. methods: keys of LOOPS. seeds: how many.
+    """
+    kinds = {"unpatched": (base, "none")}
+    kinds.update((kind, (patched, kind)) for kind in UNUSED + USED)
+    found = {
+        kind: {
+            method: {"statements": sent}
+            for method, sent in statements(*where, methods).items()
+        }
+        for kind, where in kinds.items()
+    }
+    # Two processors are what CI has, and callgrind takes one.
+    with ThreadPoolExecutor(2) as pool:
+        counts = [
+            (kind, pool.submit(instructions, *kinds[kind], methods, seed))
+            for seed in range(seeds)
+            for kind in ("unpatched", *UNUSED)
+        ]
+        for kind, count in counts:
+            for method, number in count.result().items():
+                found[kind][method].setdefault("instructions", []).append(number)
+    return found
+
+
+def ratios(found, kind, method):
+    """Return the instructions against unpatched, one ratio for each seed."""
+    pairs = zip(
+        found[kind][method]["instructions"], found["unpatched"][method]["instructions"]
+    )
+    return [patched / base for patched, base in pairs]
+
+
+def shorten(sent):
+    """Return the statements as one line, without what makes them long."""
+    return "; ".join(one if len(one) < 80 else f"{one[:77]}..." for one in sent)
+
+
+def judge(found):
+    """Return what in the result of collect() breaks the promises, as lines."""
+    failures = []
+    for method, base in found["unpatched"].items():
+        for kind in UNUSED:
+            patched = found[kind][method]
+            if patched["statements"] != base["statements"]:
+                failures.append(
+                    f"{method}, receivers: {kind}: other statements than unpatched:\n"
+                    f"  unpatched: {shorten(base['statements'])}\n"
+                    f"  patched:   {shorten(patched['statements'])}"
+                )
+            ratio = statistics.median(ratios(found, kind, method))
+            if ratio > LIMIT:
+                failures.append(
+                    f"{method}, receivers: {kind}: {ratio:.4f} times the "
+                    f"instructions of unpatched, more than {LIMIT}"
+                )
+        plain = [one for one in base["statements"] if not TRANSACTION.match(one)]
+        around = len(base["statements"]) - len(plain)
+        for kind in USED:
+            sent = found[kind][method]["statements"]
+            work = [one for one in sent if not TRANSACTION.match(one)]
+            if kind == "pre_update" and work != plain:
+                failures.append(f"{method}, receivers: {kind}: {shorten(sent)}")
+            # SQLite returns the rows, so nothing has to be selected.
+            if len(work) != len(plain) or len(sent) - len(work) > max(around, 2):
+                failures.append(
+                    f"{method}, receivers: {kind}: {len(work)} statements and "
+                    f"{len(sent) - len(work)} around them, not {len(plain)} and "
+                    f"at most {max(around, 2)}: {shorten(sent)}"
+                )
+    return failures
+
+
+def table(found):
+    """Return the lines of a table of the result of collect()."""
+    lines = [f"{'instructions':18} {'unpatched':>12} {'none':>16} {'other':>16}"]
+    for method, base in found["unpatched"].items():
+        line = f"{method:18} {statistics.median(base['instructions']):12,.0f}"
+        for kind in UNUSED:
+            many = [ratio - 1 for ratio in ratios(found, kind, method)]
+            middle = statistics.median(many)
+            spread = statistics.median(abs(one - middle) for one in many)
+            line += f"  {middle:+6.2%} ± {spread:5.2%}"
+        lines.append(line)
+    return lines
+
+
+def main(argv):
+    """Count and judge. Return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument("base")
+    parser.add_argument("patched")
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--methods", nargs="+", choices=LOOPS, default=list(LOOPS))
+    parser.add_argument("--strict", action="store_true")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    options = parser.parse_args(argv)
+    try:
+        found = collect(options.base, options.patched, options.methods, options.seeds)
+    except (Failed, Skipped) as error:
+        print(f"counting failed: {error}", file=sys.stderr)
+        return 1
+    options.results.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(found, indent=1)
+    options.results.write_text(text + "\n", encoding="utf-8")
+    print("\n".join(table(found)))
+    failures = judge(found)
+    for failure in failures:
+        print(f"FAILED: {failure}")
+    return 1 if failures and options.strict else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,423 @@
+"""
+Write the tables and the plots of docs/performance.md.
+
+    python -m benchmarks.report DIRECTORY PAGE
+
+DIRECTORY has the results of counts.py and measure.py. PAGE is the Markdown
+file; what is between its markers is replaced:
+
+    <!-- bench: NAME -->
+    <!-- end -->
+
+NAME is a key of SECTIONS. The prose around them is written by hand. The plots
+are in the directory next to PAGE that has its name.
+"""
+
+import json
+import statistics
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("svg")
+
+import matplotlib.pyplot as plt  # noqa: E402
+import pyperf  # noqa: E402
+
+from .counts import LIMIT, UNUSED, ratios  # noqa: E402
+from .text import (  # noqa: E402
+    Missing,
+    met,
+    middle,
+    paired,
+    replace_sections,
+    seconds,
+)
+
+DATABASES = {"sqlite": "SQLite", "postgres": "PostgreSQL", "mariadb": "MariaDB"}
+# What a receiver may cost, against the raw driver, from FROM rows up.
+GOAL, FROM = 1.15, 10000
+# Without receivers, a time counts as more if it's by so much more, and by more
+# than twice its spread: clocks don't tell less.
+TIME = 1.02
+RECEIVERS = {"pk_set": "limit", "queryset": "limit_instances"}
+DELIVERING = ("values_list", "save_each", "bulk_hooks", "cacheops")
+# Grey works on white and on black.
+GREY = "#808080"
+STYLES = [("o", "-"), ("s", "--"), ("^", "-."), ("D", ":"), ("v", (0, (5, 1)))]
+STYLES += [("x", (0, (3, 1, 1, 1, 1, 1)))]
+
+
+class Results:
+    """What measure.py wrote for one database and one name."""
+
+    def __init__(self, directory, database, name):
+        path = directory / f"{database}-{name}.json"
+        if not path.exists():
+            raise Missing(f"no results of {name} on {database}")
+        suite = pyperf.BenchmarkSuite.load(str(path))
+        self.benchmarks = {one.get_name(): one for one in suite}
+        notes = path.with_suffix(".notes.json").read_text(encoding="utf-8")
+        self.notes = json.loads(notes)
+
+    def __contains__(self, name):
+        return name in self.benchmarks
+
+    def median(self, name):
+        return self.benchmarks[name].median()
+
+    def values(self, name):
+        """Return a list for each process."""
+        return [list(run.values) for run in self.benchmarks[name].get_runs()]
+
+    def ratio(self, name, other):
+        return paired(self.values(name), self.values(other))
+
+    def sizes(self):
+        """Return the numbers of rows that were measured, in order."""
+        names = [*self.benchmarks, *self.notes]
+        return sorted({int(name.split("/")[1]) for name in names})
+
+    def facts(self):
+        """Return what it was measured with."""
+        return next(iter(self.benchmarks.values())).get_metadata()
+
+
+def each(directory, name):
+    """Return {database: Results}. Raise Missing if there are none."""
+    found = {}
+    for database in DATABASES:
+        try:
+            found[database] = Results(directory, database, name)
+        except Missing:
+            continue
+    if not found:
+        raise Missing(f"no results of {name}")
+    return found
+
+
+def machine(directory, plots):
+    """The machine, the versions, and the date."""
+    lines = ["| | date | machine | versions |", "| --- | --- | --- | --- |"]
+    for name in ("unused", "used", "peers", "memory"):
+        for database, results in each(directory, name).items():
+            facts = results.facts()
+            versions = [f"Python {facts['python']}", facts["database"]]
+            versions.append(facts.get("driver"))
+            lines.append(
+                f"| {name}, {DATABASES[database]} | {facts['date']} "
+                f"| {facts['cpu_count']} × {facts.get('cpu_model_name', '?')} "
+                f"| {', '.join(filter(None, versions))} |"
+            )
+    return "\n".join(lines)
+
+
+def counts(directory, plots):
+    """The instructions without receivers."""
+    path = directory / "counts.json"
+    if not path.exists():
+        raise Missing("no results of counts")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    lines = [
+        "| operation | instructions, unpatched | no receiver | receivers on another "
+        "model | statements | at most 1 % more |",
+        "| --- | ---: | ---: | ---: | --- | --- |",
+    ]
+    for method, base in found["unpatched"].items():
+        cells, good = [], True
+        for kind in UNUSED:
+            median, spread = middle(ratios(found, kind, method))
+            cells.append(f"{median:.4f} ± {spread:.4f}")
+            good = good and median <= LIMIT
+        same = all(
+            found[kind][method]["statements"] == base["statements"] for kind in UNUSED
+        )
+        lines.append(
+            f"| `{method}` | {statistics.median(base['instructions']):,.0f} "
+            f"| {' | '.join(cells)} | {'the same' if same else '**others**'} "
+            f"| {met(good)} |"
+        )
+    return "\n".join(lines)
+
+
+def unused(directory, plots):
+    """The seconds without receivers, and with ones that do nothing."""
+    lines = [
+        "| database | operation | unpatched | no receiver | receivers on another "
+        "model | no measurable time | `pre_update` | `post_update` |",
+        "| --- | --- | ---: | ---: | ---: | --- | ---: | ---: |",
+    ]
+    for database, results in each(directory, "unused").items():
+        methods = dict.fromkeys(name.split("/")[0] for name in results.benchmarks)
+        for method in methods:
+            cells, good = [], True
+            for kind in (*UNUSED, "pre_update", "post_update"):
+                median, spread = results.ratio(
+                    f"{method}/{kind}", f"{method}/unpatched"
+                )
+                cells.append(f"{median:.3f} ± {spread:.3f}")
+                if kind in UNUSED:
+                    good = good and median - 1 <= max(TIME - 1, 2 * spread)
+            cells.insert(len(UNUSED), met(good))
+            lines.append(
+                f"| {DATABASES[database]} | `{method}` "
+                f"| {seconds(results.median(f'{method}/unpatched'))} "
+                f"| {' | '.join(cells)} |"
+            )
+    return "\n".join(lines)
+
+
+def used(directory, plots):
+    """The seconds with receivers, against the raw driver."""
+    lines = [
+        "| database | rows | no receiver | limit | `pk_set` | `pk_set` / limit "
+        "| within 1.15 | `queryset` | `queryset` / limit "
+        "| `queryset` / limit and instances | SELECT and UPDATE / limit |",
+        "| --- | ---: " + "| ---: " * 4 + "| --- " + "| ---: " * 4 + "|",
+    ]
+    everything = each(directory, "used")
+    for database, results in everything.items():
+        for rows in results.sizes():
+
+            def ratio(name, other):
+                median, spread = results.ratio(f"{name}/{rows}", f"{other}/{rows}")
+                return f"{median:.2f} ± {spread:.2f}"
+
+            good = results.ratio(f"pk_set/{rows}", f"limit/{rows}")[0] <= GOAL
+            lines.append(
+                f"| {DATABASES[database]} | {rows:,} "
+                f"| {seconds(results.median(f'none/{rows}'))} "
+                f"| {seconds(results.median(f'limit/{rows}'))} "
+                f"| {seconds(results.median(f'pk_set/{rows}'))} "
+                f"| {ratio('pk_set', 'limit')} | {met(good) if rows >= FROM else ''} "
+                f"| {seconds(results.median(f'queryset/{rows}'))} "
+                f"| {ratio('queryset', 'limit')} "
+                f"| {ratio('queryset', 'limit_instances')} "
+                f"| {ratio('select_update', 'limit')} |"
+            )
+    names = {
+        "queryset": "queryset",
+        "limit_instances": "limit and instances",
+        "pk_set": "pk_set",
+        "limit": "limit",
+        "none": "no receiver",
+    }
+    curves = {
+        database: {
+            label: [
+                (rows, results.median(f"{name}/{rows}")) for rows in results.sizes()
+            ]
+            for name, label in names.items()
+        }
+        for database, results in everything.items()
+    }
+    draw(plots / "used.svg", curves, "seconds of an update")
+    curves = {
+        database: {
+            "pk_set": [
+                (rows, results.ratio(f"pk_set/{rows}", f"limit/{rows}")[0])
+                for rows in results.sizes()
+            ],
+            "queryset, with instances": [
+                (rows, results.ratio(f"queryset/{rows}", f"limit_instances/{rows}")[0])
+                for rows in results.sizes()
+            ],
+        }
+        for database, results in everything.items()
+    }
+    draw(plots / "limit.svg", curves, "times the limit", line=GOAL)
+    return "\n".join([*lines, "", image(plots, "used"), "", image(plots, "limit")])
+
+
+def growth(directory, plots):
+    """How the seconds with receivers grow with the rows."""
+    lines = [
+        "| database | receiver | rows | seconds for each row | growth |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    for database, results in each(directory, "used").items():
+        for name in ("limit", *RECEIVERS):
+            before = None
+            for rows in results.sizes():
+                if rows < FROM:
+                    continue
+                one = results.median(f"{name}/{rows}") / rows
+                more = f"{one / before:.2f}" if before else ""
+                lines.append(
+                    f"| {DATABASES[database]} | `{name}` | {rows:,} "
+                    f"| {seconds(one)} | {more} |"
+                )
+                before = one
+    return "\n".join(lines)
+
+
+def peers(directory, plots):
+    """The seconds of other ways, against post_update."""
+    names = ("bulk_signals", *DELIVERING)
+    lines = [
+        "| database | rows | `post_update` | "
+        + " | ".join(f"`{name}`" for name in names)
+        + " | ahead |",
+        "| --- | ---: " + "| ---: " * (1 + len(names)) + "| --- |",
+    ]
+    everything = each(directory, "peers")
+    notes = []
+    for database, results in everything.items():
+        for rows in results.sizes():
+            cells, good = [], True
+            for name in names:
+                if f"{name}/{rows}" in results:
+                    median, spread = results.ratio(
+                        f"{name}/{rows}", f"post_update/{rows}"
+                    )
+                    count = len(results.benchmarks[f"{name}/{rows}"].get_values())
+                    cells.append(
+                        f"{median:.2f} ± {spread:.2f}"
+                        if count > 1
+                        else f"{median:.2f} (once)"
+                    )
+                    good = good and (name not in DELIVERING or median > 1)
+                else:
+                    notes.append(
+                        f"- {DATABASES[database]}, {rows:,} rows, `{name}`: "
+                        + results.notes[f"{name}/{rows}"]
+                    )
+                    cells.append("see below")
+            lines.append(
+                f"| {DATABASES[database]} | {rows:,} "
+                f"| {seconds(results.median(f'post_update/{rows}'))} "
+                f"| {' | '.join(cells)} | {met(good)} |"
+            )
+    curves = {
+        database: {
+            name: [
+                (rows, results.median(f"{name}/{rows}"))
+                for rows in results.sizes()
+                if f"{name}/{rows}" in results
+            ]
+            for name in ("post_update", *names)
+        }
+        for database, results in everything.items()
+    }
+    draw(plots / "peers.svg", curves, "seconds of an update")
+    return "\n".join([*lines, "", *notes, "", image(plots, "peers")])
+
+
+def memory(directory, plots):
+    """The peak memory of an update."""
+    lines = [
+        "| database | rows | unpatched | no receiver | `pk_set` | `queryset` |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for database, results in each(directory, "memory").items():
+        for rows in results.sizes():
+            base = results.median(f"unpatched/{rows}")
+            cells = [
+                f"{(results.median(f'{kind}/{rows}') - base) / 1e6:+.1f} MB"
+                for kind in ("none", "pk_set", "queryset")
+            ]
+            lines.append(
+                f"| {DATABASES[database]} | {rows:,} | {base / 1e6:.1f} MB "
+                f"| {' | '.join(cells)} |"
+            )
+    return "\n".join(lines)
+
+
+SECTIONS = {
+    "machine": machine,
+    "counts": counts,
+    "unused": unused,
+    "used": used,
+    "growth": growth,
+    "peers": peers,
+    "memory": memory,
+}
+
+
+def image(plots, name):
+    """Return the Markdown for a plot."""
+    return f"![{name}: the numbers of the table above]({plots.name}/{name}.svg)"
+
+
+def draw(path, curves, label, line=None):
+    """
+    Draw a plot for each database, side by side, over the number of rows.
+
+    curves: {database: {name: [(rows, value), ...]}}. label: of the values.
+    line: a value to draw a line at. Each curve has a marker, a style, and its
+    name at its end, so that no colour is needed.
+    """
+    settings = {"svg.hashsalt": path.name, "svg.fonttype": "none", "font.size": 9}
+    for what in ("text.color", "axes.edgecolor", "axes.labelcolor"):
+        settings[what] = GREY
+    settings.update({"xtick.color": GREY, "ytick.color": GREY})
+    with plt.rc_context(settings):
+        figure, axes = plt.subplots(
+            1, len(curves), figsize=(4.6 * len(curves), 3.8), squeeze=False
+        )
+        for axis, (database, named) in zip(axes[0], curves.items()):
+            axis.set_title(DATABASES[database], color=GREY)
+            axis.set(xscale="log", xlabel="rows", ylabel=label)
+            if line is None:
+                axis.set_yscale("log")
+            ends = []
+            for (name, points), (marker, style) in zip(named.items(), STYLES):
+                if not points:
+                    continue
+                xs, ys = zip(*points)
+                axis.plot(xs, ys, marker=marker, linestyle=style, color=GREY, ms=4)
+                ends.append((ys[-1], xs[-1], name))
+            if line is not None:
+                axis.axhline(line, color=GREY, linewidth=0.8)
+                ends.append((line, axis.get_xlim()[1], f"goal: {line}"))
+            place_names(axis, ends)
+        figure.tight_layout()
+        figure.savefig(path, transparent=True, metadata={"Date": None, "Creator": None})
+        plt.close(figure)
+
+
+def place_names(axis, ends):
+    """Write names at the ends of curves, without one over another."""
+    to_screen = axis.transData.transform
+    lowest = None
+    for value, x, name in sorted(ends):
+        y = to_screen((x, value))[1]
+        if lowest is not None:
+            y = max(y, lowest + 13)
+        lowest = y
+        back = axis.transData.inverted().transform((0, y))[1]
+        axis.annotate(
+            f" {name}",
+            (x, value),
+            xytext=(axis.get_xlim()[1], back),
+            textcoords="data",
+            va="center",
+            color=GREY,
+            annotation_clip=False,
+        )
+
+
+def main(argv):
+    """Write the page and the plots. Return the exit status."""
+    directory, page = map(Path, argv)
+    plots = page.with_suffix("")
+    plots.mkdir(exist_ok=True)
+    sections = {}
+    for name, section in SECTIONS.items():
+        try:
+            sections[name] = section(directory, plots)
+        except Missing as error:
+            print(f"{name} stays as it is: {error}")
+    try:
+        text = replace_sections(page.read_text(encoding="utf-8"), sections)
+    except Missing as error:
+        print(f"{page}: {error}", file=sys.stderr)
+        return 1
+    page.write_text(text, encoding="utf-8")
+    print(f"Wrote {page.name}: {', '.join(sections)}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
