@@ -87,8 +87,9 @@ def compare(results, contestants, rounds=ROUNDS):
             first = process.ask("time", method, 1)
             # The first call compiles and caches.
             second = process.ask("time", method, 1) if first < 2 else first
-        except Failed as error:
-            results.note(name, f"failed: {error}")
+        except (Failed, Skipped) as error:
+            if isinstance(error, Failed):
+                results.note(name, f"failed: {error}")
             del contestants[name]
             continue
         estimates[name], values[name] = second, []

@@ -230,6 +230,21 @@ def used(directory, plots):
     return "\n".join([*lines, "", image(plots, "used"), "", image(plots, "limit")])
 
 
+def returning(directory, plots):
+    """What RETURNING costs on SQLite, by the driver alone."""
+    results = Results(directory, "sqlite", "used")
+    lines = [
+        "| rows | UPDATE | with RETURNING, one row read | with RETURNING, the limit "
+        "| SELECT and UPDATE |",
+        "| ---: " * 5 + "|",
+    ]
+    names = ("driver_update", "unread", "limit", "select_update")
+    for rows in results.sizes():
+        cells = [seconds(results.median(f"{name}/{rows}")) for name in names]
+        lines.append(f"| {rows:,} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def growth(directory, plots):
     """How the seconds with receivers grow with the rows."""
     lines = [
@@ -329,6 +344,7 @@ SECTIONS = {
     "counts": counts,
     "unused": unused,
     "used": used,
+    "returning": returning,
     "growth": growth,
     "peers": peers,
     "memory": memory,

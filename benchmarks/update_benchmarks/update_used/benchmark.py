@@ -116,6 +116,33 @@ class UpdateUsed:
         self.check(len(self.limit()))
         self.check(len(Row.objects.filter(active=True)))
 
+    def time_driver_update(self, rows):
+        """UPDATE by the driver alone, which doesn't tell the keys."""
+        self.update_raw("")
+
+    def time_unread(self, rows):
+        """The limit on SQLite, but for reading more than the first row."""
+        if self.vendor != "sqlite":
+            raise NotImplementedError("the driver reads all rows at once")
+        self.update_raw("RETURNING id")
+
+    def update_raw(self, returning):
+        cursor = self.raw.cursor()
+        mark = "?" if self.vendor == "sqlite" else "%s"
+        if self.vendor == "sqlite":
+            cursor.execute("BEGIN IMMEDIATE")
+        cursor.execute(
+            f"UPDATE {Row._meta.db_table} SET points = {mark} WHERE active {returning}",
+            [self.number()],
+        )
+        if returning:
+            cursor.fetchone()
+            cursor.close()
+        if self.vendor == "sqlite":
+            self.raw.execute("COMMIT")
+        else:
+            self.raw.commit()
+
     def time_select_update(self, rows):
         """
         SELECT and UPDATE with the same filter. On MariaDB, it isn't exact: a
