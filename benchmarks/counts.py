@@ -10,6 +10,7 @@ the exit status is 1 if the patched Django breaks what LIMIT and judge() say.
 """
 
 import argparse
+import collections
 import json
 import re
 import shutil
@@ -20,35 +21,38 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from .process import Failed, Process, Skipped
+from .text import middle
 
 # How many times the instructions of the base a patched operation may take.
 LIMIT = 1.01
-# How often each operation is counted in a process. Before that, it runs
-# WARMUPS times at full speed, and RUNUPS times with callgrind at work.
-LOOPS = {
-    "update_1": 20,
-    "update_10000": 5,
-    "save": 20,
-    "bulk_update_1000": 1,
-    "delete_set_null": 10,
+# For each operation: how often it runs at full speed before it's counted, so
+# that the interpreter has adapted to it; how often it's counted; and with how
+# many seeds of the hashes of text. Each seed gives a process in which others
+# share a place in Python's caches, which is some of the instructions. The
+# fewer instructions, the more that matters.
+Plan = collections.namedtuple("Plan", "warmups loops seeds")
+PLANS = {
+    "update_1": Plan(200, 20, 5),
+    "save": Plan(200, 20, 5),
+    "delete_set_null": Plan(100, 10, 3),
+    "update_10000": Plan(20, 5, 2),
+    "bulk_update_1000": Plan(5, 1, 2),
 }
-WARMUPS, RUNUPS = 20, 2
-# The seeds of the hashes of text. Each gives a process in which other keys
-# share a place, in dictionaries and in Python's cache of attributes; that's
-# up to 1 % of the instructions. The results are medians.
-SEEDS = 5
+# With callgrind at work, before it's counted.
+RUNUPS = 2
 UNUSED = ("none", "other")
 USED = ("pre_update", "post_update")
 TRANSACTION = re.compile(r"(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE)\b")
 
 
-def instructions(tree, receivers, methods, seed):
+def instructions(tree, receivers, method, seed):
     """
-    Return {method: instructions of one call}.
+    Return the instructions of one call.
 
-    tree: of Django. receivers: the parameter of UpdateUnused. methods: keys of
-    LOOPS. seed: for PYTHONHASHSEED. Raise Failed if callgrind doesn't count.
+    tree: of Django. receivers: the parameter of UpdateUnused. method: a key of
+    PLANS. seed: for PYTHONHASHSEED. Raise Failed if callgrind doesn't count.
     """
+    plan = PLANS[method]
     with tempfile.TemporaryDirectory(prefix="series-callgrind-") as temp:
         wrapper = ["valgrind", "--tool=callgrind", "--instr-atstart=no"]
         wrapper += ["--dump-before=getloadavg", f"--callgrind-out-file={temp}/out"]
@@ -57,24 +61,18 @@ def instructions(tree, receivers, methods, seed):
         env = {"PYTHONHASHSEED": str(seed)}
         with Process(tree, wrapper=wrapper, env=env) as process:
             process.ask("setup", "update_unused", "UpdateUnused", receivers)
-            for method in methods:
-                loops = min(WARMUPS, 2 * LOOPS[method])
-                process.ask("time", f"time_{method}", loops)
+            process.ask("time", f"time_{method}", plan.warmups)
             if process.ask("instrument"):
                 raise Failed("callgrind_control could not start callgrind")
-            for method in methods:
-                runups = min(RUNUPS, LOOPS[method] - 1)
-                process.ask("count", f"time_{method}", runups, LOOPS[method])
-        found = {}
-        for number, method in enumerate(methods):
-            # One mark ends the dump of what came before, one its own.
-            path = Path(temp, f"out.{2 * number + 2}")
-            text = path.read_text(errors="replace") if path.exists() else ""
-            total = re.search(r"^summary: (\d+)", text, re.M)
-            if not total:
-                raise Failed(f"callgrind wrote no count for {method}")
-            found[method] = int(total[1]) / LOOPS[method]
-        return found
+            runups = min(RUNUPS, plan.loops - 1)
+            process.ask("count", f"time_{method}", runups, plan.loops)
+        # The first mark ends the dump of what came before.
+        path = Path(temp, "out.2")
+        text = path.read_text(errors="replace") if path.exists() else ""
+        total = re.search(r"^summary: (\d+)", text, re.M)
+        if not total:
+            raise Failed(f"callgrind wrote no count for {method}")
+        return int(total[1]) / plan.loops
 
 
 def statements(tree, receivers, methods):
@@ -86,18 +84,19 @@ def statements(tree, receivers, methods):
         }
 
 
-def collect(base, patched, methods, seeds=SEEDS):
+def collect(base, patched, methods, seeds=None):
     """
     Count everything. Return {kind: {method: {"statements", "instructions"}}},
     where the instructions are a list with a number for each seed.
 
-    base, patched: trees of Django. methods: keys of LOOPS. seeds: how many.
+    base, patched: trees of Django. methods: keys of PLANS. seeds: how many,
+    if not as planned.
     """
     kinds = {"unpatched": (base, "none")}
     kinds.update((kind, (patched, kind)) for kind in UNUSED + USED)
     found = {
         kind: {
-            method: {"statements": sent}
+            method: {"statements": sent, "instructions": []}
             for method, sent in statements(*where, methods).items()
         }
         for kind, where in kinds.items()
@@ -105,22 +104,23 @@ def collect(base, patched, methods, seeds=SEEDS):
     # Two processors are what CI has, and callgrind takes one.
     with ThreadPoolExecutor(2) as pool:
         counts = [
-            (kind, pool.submit(instructions, *kinds[kind], methods, seed))
-            for seed in range(seeds)
+            (found[kind][method], pool.submit(instructions, *kinds[kind], method, seed))
+            for method in methods
+            for seed in range(seeds or PLANS[method].seeds)
             for kind in ("unpatched", *UNUSED)
         ]
-        for kind, count in counts:
-            for method, number in count.result().items():
-                found[kind][method].setdefault("instructions", []).append(number)
+        for result, count in counts:
+            result["instructions"].append(count.result())
     return found
 
 
 def ratios(found, kind, method):
-    """Return the instructions against unpatched, one ratio for each seed."""
-    pairs = zip(
-        found[kind][method]["instructions"], found["unpatched"][method]["instructions"]
-    )
-    return [patched / base for patched, base in pairs]
+    """Return the instructions against unpatched, for each pair of seeds."""
+    return [
+        patched / base
+        for patched in found[kind][method]["instructions"]
+        for base in found["unpatched"][method]["instructions"]
+    ]
 
 
 def shorten(sent):
@@ -165,14 +165,12 @@ def judge(found):
 
 def table(found):
     """Return the lines of a table of the result of collect()."""
-    lines = [f"{'instructions':18} {'unpatched':>12} {'none':>16} {'other':>16}"]
+    lines = [f"{'instructions':18} {'unpatched':>12} {'none':>17} {'other':>17}"]
     for method, base in found["unpatched"].items():
         line = f"{method:18} {statistics.median(base['instructions']):12,.0f}"
         for kind in UNUSED:
-            many = [ratio - 1 for ratio in ratios(found, kind, method)]
-            middle = statistics.median(many)
-            spread = statistics.median(abs(one - middle) for one in many)
-            line += f"  {middle:+6.2%} ± {spread:5.2%}"
+            median, spread = middle(ratios(found, kind, method))
+            line += f"  {median - 1:+6.2%} ± {spread:5.2%}"
         lines.append(line)
     return lines
 
@@ -183,9 +181,9 @@ def main(argv):
     parser.add_argument("base")
     parser.add_argument("patched")
     parser.add_argument("results", type=Path)
-    parser.add_argument("--methods", nargs="+", choices=LOOPS, default=list(LOOPS))
+    parser.add_argument("--methods", nargs="+", choices=PLANS, default=list(PLANS))
     parser.add_argument("--strict", action="store_true")
-    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--seeds", type=int)
     options = parser.parse_args(argv)
     try:
         found = collect(options.base, options.patched, options.methods, options.seeds)

@@ -64,12 +64,19 @@ class Results:
     def __contains__(self, name):
         return name in self.benchmarks
 
+    def benchmark(self, name):
+        """Return a benchmark. Raise Missing if there is none."""
+        try:
+            return self.benchmarks[name]
+        except KeyError:
+            raise Missing(f"no result of {name}; measure it again") from None
+
     def median(self, name):
-        return self.benchmarks[name].median()
+        return self.benchmark(name).median()
 
     def values(self, name):
         """Return a list for each process."""
-        return [list(run.values) for run in self.benchmarks[name].get_runs()]
+        return [list(run.values) for run in self.benchmark(name).get_runs()]
 
     def ratio(self, name, other):
         return paired(self.values(name), self.values(other))
@@ -198,7 +205,7 @@ def used(directory, plots):
             )
     names = {
         "queryset": "queryset",
-        "limit_instances": "limit and instances",
+        "limit_instances": "limit, instances",
         "pk_set": "pk_set",
         "limit": "limit",
         "none": "no receiver",
@@ -219,7 +226,7 @@ def used(directory, plots):
                 (rows, results.ratio(f"pk_set/{rows}", f"limit/{rows}")[0])
                 for rows in results.sizes()
             ],
-            "queryset, with instances": [
+            "queryset": [
                 (rows, results.ratio(f"queryset/{rows}", f"limit_instances/{rows}")[0])
                 for rows in results.sizes()
             ],
@@ -370,13 +377,17 @@ def draw(path, curves, label, line=None):
     settings.update({"xtick.color": GREY, "ytick.color": GREY})
     with plt.rc_context(settings):
         figure, axes = plt.subplots(
-            1, len(curves), figsize=(4.6 * len(curves), 3.8), squeeze=False
+            1, len(curves), figsize=(5 * len(curves), 3.8), squeeze=False
         )
+        names = []
         for axis, (database, named) in zip(axes[0], curves.items()):
             axis.set_title(DATABASES[database], color=GREY)
             axis.set(xscale="log", xlabel="rows", ylabel=label)
-            if line is None:
-                axis.set_yscale("log")
+            # Of a ratio, the small numbers are the important ones.
+            axis.set_yscale("log")
+            if line is not None:
+                axis.yaxis.set_major_formatter("{x:g}")
+                axis.yaxis.set_minor_formatter("{x:g}")
             ends = []
             for (name, points), (marker, style) in zip(named.items(), STYLES):
                 if not points:
@@ -387,8 +398,12 @@ def draw(path, curves, label, line=None):
             if line is not None:
                 axis.axhline(line, color=GREY, linewidth=0.8)
                 ends.append((line, axis.get_xlim()[1], f"goal: {line}"))
+            names.append((axis, ends))
+        # The names have their room beside each plot.
+        figure.tight_layout(w_pad=9)
+        figure.subplots_adjust(right=1 - 0.13 / len(curves) * 2)
+        for axis, ends in names:
             place_names(axis, ends)
-        figure.tight_layout()
         figure.savefig(path, transparent=True, metadata={"Date": None, "Creator": None})
         plt.close(figure)
 
@@ -400,7 +415,7 @@ def place_names(axis, ends):
     for value, x, name in sorted(ends):
         y = to_screen((x, value))[1]
         if lowest is not None:
-            y = max(y, lowest + 13)
+            y = max(y, lowest + 9 * axis.figure.dpi / 72 * 1.2)
         lowest = y
         back = axis.transData.inverted().transform((0, y))[1]
         axis.annotate(
