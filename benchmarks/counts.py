@@ -6,7 +6,7 @@ Count instructions and statements, which don't depend on the machine.
 BASE and PATCHED are trees of Django. The operations are those of UpdateUnused,
 on SQLite in memory. callgrind counts the instructions, without the garbage
 collector, which runs at other moments if anything changes. With --strict,
-the exit status is 1 if the patched Django breaks what LIMIT and judge() say.
+the exit status is 1 if the patched Django breaks what LIMITS and judge() say.
 """
 
 import argparse
@@ -23,8 +23,11 @@ from pathlib import Path
 from .process import Failed, Process, Skipped
 from .text import middle
 
-# How many times the instructions of the base a patched operation may take.
-LIMIT = 1.01
+# How many times the instructions of the base a patched operation should take.
+GOAL = 1.01
+# How many it may take. With receivers on another model, it looks the model up
+# in the caches of two signals: docs/performance.md says what that takes.
+LIMITS = {"none": GOAL, "other": 1.02}
 # For each operation: how often it runs at full speed before it's counted, so
 # that the interpreter has adapted to it; how often it's counted; and with how
 # many seeds of the hashes of text. Each seed gives a process in which others
@@ -141,10 +144,10 @@ def judge(found):
                     f"  patched:   {shorten(patched['statements'])}"
                 )
             ratio = statistics.median(ratios(found, kind, method))
-            if ratio > LIMIT:
+            if ratio > LIMITS[kind]:
                 failures.append(
                     f"{method}, receivers: {kind}: {ratio:.4f} times the "
-                    f"instructions of unpatched, more than {LIMIT}"
+                    f"instructions of unpatched, more than {LIMITS[kind]}"
                 )
         plain = [one for one in base["statements"] if not TRANSACTION.match(one)]
         around = len(base["statements"]) - len(plain)
