@@ -258,7 +258,7 @@ def growth(directory, plots):
         "| --- | --- | ---: | ---: | ---: |",
     ]
     for database, results in each(directory, "used").items():
-        for name in ("limit", *RECEIVERS):
+        for name in ("limit", "limit_instances", *RECEIVERS):
             before = None
             for rows in results.sizes():
                 if rows < FROM:
