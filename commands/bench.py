@@ -31,6 +31,7 @@ import shutil
 import subprocess
 
 import series
+from commands import lint
 from series import CHECKOUT, DATABASES, ROOT, WORK, Error, relative, say
 
 HELP = (
@@ -165,17 +166,8 @@ def install(with_compiled):
         [*install_wheels, "--only-binary=:all:", *plain],
         *([[*install_wheels, *set(lines) - set(plain)]] if with_compiled else []),
     ):
-        done = subprocess.run(
-            list(map(str, args)),
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env=series.plain_environment(),
-        )
-        if done.returncode:
+        status, said = lint.execute(args, ROOT)
+        if status:
             todo = "look to the network or to what pip says, and run bench again."
             if with_compiled:
                 todo += (
@@ -183,7 +175,7 @@ def install(with_compiled):
                     f"  apt-get install {DATABASES['mariadb'].build_packages}"
                 )
             raise Error(
-                f"the tools could not be installed.\n{series.last_lines(done.stdout)}",
+                f"the tools could not be installed.\n{series.last_lines(said)}",
                 "everything; nothing was measured.",
                 todo,
             )
