@@ -1,12 +1,12 @@
 """
-How each database is configured, for Django's suite and for tests/live.
+The settings of Django's suite and of tests/series/live.
 
-This is a settings module. SERIES_DB is "sqlite", "postgres", or "mariadb".
-The server's address is in SERIES_POSTGRES_URL or SERIES_MARIADB_URL, such as
-postgresql://user:password@localhost:5432 or mysql://root@127.0.0.1:3306; the
-driver sets it to the server that it found or started if nobody else did.
-SERIES_DB_NAME is the start of the names of the databases that the tests make
-on that server ("series" unless set), so that two runs can share a server.
+SERIES_DB is "sqlite", "postgres", "mariadb", or "mysql". The server's address
+is in SERIES_POSTGRES_URL, SERIES_MARIADB_URL, or SERIES_MYSQL_URL, such as
+postgresql://user:password@localhost:5432 or mysql://root@127.0.0.1:3306:
+tools/servers.py sets it. SERIES_DB_NAME is the start of the names of the
+databases that the tests make there ("series" unless set), so that two runs can
+share a server. SERIES_RECEIVERS connects receivers: see receivers.py.
 """
 
 import os
@@ -16,6 +16,7 @@ ENGINES = {
     "sqlite": "django.db.backends.sqlite3",
     "postgres": "django.db.backends.postgresql",
     "mariadb": "django.db.backends.mysql",
+    "mysql": "django.db.backends.mysql",
 }
 DB = os.environ.get("SERIES_DB", "sqlite")
 NAME = os.environ.get("SERIES_DB_NAME", "series")
@@ -36,14 +37,21 @@ def database(suffix=""):
         PASSWORD=unquote(url.password or ""),
         TEST={"NAME": f"test_{NAME}{suffix}"},
     )
-    if DB == "mariadb":
+    if DB in ("mariadb", "mysql"):
         config["TEST"].update(CHARSET="utf8mb4", COLLATION="utf8mb4_general_ci")
     return config
 
 
 DATABASES = {"default": database(), "other": database("_other")}
+# Reports each test in SERIES_REPORT.
+TEST_RUNNER = "results.Runner"
 # The same as in Django's test_sqlite: some of its tests compare it.
 SECRET_KEY = "django_tests_secret_key"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = False
+
+if "SERIES_RECEIVERS" in os.environ:
+    import receivers
+
+    receivers.connect_at_setup()

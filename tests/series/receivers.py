@@ -1,11 +1,12 @@
 """
 Receivers of pre_update and post_update for every model of Django's suite.
 
-This is a settings module for Django's runtests.py. It has the settings of the
-module that SERIES_SETTINGS names, and connects receivers when Django is set
-up. SERIES_RECEIVERS is "quiet", for receivers that do nothing, or "audit".
-SERIES_REPORT is a file to which each test adds a line of JSON, and each
-problem one of its own as soon as it's found, so that no test can hide it.
+The settings in databases.py have them connected when Django is set up.
+SERIES_RECEIVERS is "quiet", for receivers that do nothing, or "audit".
+SERIES_REPORT is a file to which each test adds a line of JSON, {"test": its
+label, "updates": how many the receivers were told of}, and each problem one of
+its own, {"test", "problem"}, as soon as it's found, so that no test can hide
+it.
 
 What the audit checks at every update:
 
@@ -53,12 +54,10 @@ and a method which a test mocks isn't watched there.
 
 import contextlib
 import functools
-import importlib
 import inspect
 import json
 import os
 import re
-import sys
 import threading
 import traceback
 import unittest
@@ -507,9 +506,9 @@ def connect(mode, path):
     signals.post_update.connect(do_nothing, weak=False)
 
 
-def connect_at_setup(mode, path):
+def connect_at_setup():
     """
-    Connect the receivers once Django is set up.
+    Connect the receivers that the environment names once Django is set up.
 
     Settings are imported too early to import models. runtests.py calls
     django.setup() in each of its processes that doesn't inherit the
@@ -523,14 +522,6 @@ def connect_at_setup(mode, path):
     def setup_and_connect(*args, **kwargs):
         setup(*args, **kwargs)
         django.setup = setup
-        connect(mode, path)
+        connect(os.environ["SERIES_RECEIVERS"], os.environ["SERIES_REPORT"])
 
     django.setup = setup_and_connect
-
-
-if "SERIES_RECEIVERS" in os.environ and __name__ in sys.modules:
-    base = importlib.import_module(os.environ["SERIES_SETTINGS"])
-    globals().update(
-        {name: getattr(base, name) for name in dir(base) if name.isupper()}
-    )
-    connect_at_setup(os.environ["SERIES_RECEIVERS"], os.environ["SERIES_REPORT"])
