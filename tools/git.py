@@ -130,6 +130,27 @@ def require_git():
         )
 
 
+def upstream():
+    """
+    Return upstream.toml, which says what the base is, as a dictionary.
+
+    Besides its own keys it has "tag", the name of the base in django/.
+    Raise Error if it cannot be read or lacks a key.
+    """
+    import tomllib  # Not at the top: series.py tells of a Python without it.
+
+    try:
+        found = tomllib.loads((ROOT / "upstream.toml").read_text(encoding="utf-8"))
+        for key in ("version", "file", "size", "sha256", "tree", "pythons"):
+            found[key]
+    except (OSError, ValueError, KeyError) as error:
+        raise Error(
+            f"upstream.toml cannot be used: {error!r}.\n"
+            "Nothing was changed. Restore it: git checkout upstream.toml"
+        ) from None
+    return {**found, "tag": f"upstream/{found['version']}"}
+
+
 @contextlib.contextmanager
 def tree_of(commit, cwd=DJANGO):
     """
