@@ -160,7 +160,7 @@ def apply(options):
         else:
             checkout.put_together(patches())
     say(f"\nThe ticket's scenario, on SQLite ({SCENARIO.relative_to(ROOT)}):")
-    with tree_of(base()) as tree:
+    with tree_of(base(), "django") as tree:
         done = run(environment.PYTHON, "-B", SCENARIO, tree, DJANGO)
     say((done.stdout + done.stderr).rstrip())
     if done.returncode:
