@@ -148,6 +148,8 @@ def apply(options):
     with lock():
         WORK.mkdir(exist_ok=True)
         checkout.guard(options.force, in_patches)
+        if not DJANGO.exists():
+            say("The first time, this takes a minute or two and 45 MB from PyPI.")
         environment.ensure()
         try:
             base()
