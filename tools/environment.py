@@ -20,15 +20,13 @@ PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "series.json"
 REQUIREMENTS = ROOT / "requirements"
 PROBE = "import sys; print('%d.%d.%d' % sys.version_info[:3]); import venv, ensurepip"
-NO_PYTHON = """\
-Nothing in django/ or patches/ was changed. Get one and run the command again:
-  Debian 13 or Ubuntu 24.04: apt install python3-venv
-  elsewhere (python3 is 3.11 on Debian 12): pyenv install {0}, or
-  uv python install {0}, or the installer of python.org"""
 NO_NETWORK = """\
 Nothing in django/ or patches/ was changed. Run the command again when pip
 reaches an index. Where it never does, README.md says under "Without a network"
 what to bring from another machine."""
+NO_COMPILER = """
+It's built here. What that needs, on Debian:
+  apt install default-libmysqlclient-dev pkg-config gcc python3-dev"""
 
 
 def ensure(*groups):
@@ -36,27 +34,30 @@ def ensure(*groups):
     See to it that .venv has the packages of some groups.
 
     groups: names of files in requirements/, besides "django", which is always
-    there. Return the path of its Python. Raise Error if there is no Python
-    that Django supports, or if pip fails; what it did not finish isn't stamped.
+    there. Return the path of its Python. Raise Error if there is none that
+    Django supports, or if pip fails; what isn't finished isn't in the stamp.
     """
-    texts = {group: read_group(group) for group in dict.fromkeys(("django", *groups))}
-    facts = {"directory": str(ROOT)}
-    facts.update((key, upstream()[key]) for key in ("version", "pythons"))
+    facts = {"directory": str(ROOT), **upstream()}
     stamp = read_stamp()
     installed = stamp.pop("groups", {})
-    if (
-        stamp != facts
-        or any(read_group(name) != text for name, text in installed.items())
-        or not probe(str(PYTHON))[0]
-    ):
-        make(facts["version"])
+    changed = any(read_group(name) != text for name, text in installed.items())
+    if changed or stamp != facts or run(PYTHON, "-c", PROBE).returncode:
+        make()
         installed = {}
-    for group, text in texts.items():
+    for group in dict.fromkeys(("django", *groups)):
         if group not in installed:
-            install(group, text)
-            installed[group] = text
+            install(group)
+            installed[group] = read_group(group)
             STAMP.write_text(json.dumps({**facts, "groups": installed}, indent=1))
     return PYTHON
+
+
+def read_stamp():
+    """Return what the stamp says, or an empty dictionary."""
+    try:
+        return json.loads(STAMP.read_text()) if PYTHON.exists() else {}
+    except (OSError, ValueError):
+        return {}
 
 
 def read_group(group):
@@ -65,29 +66,15 @@ def read_group(group):
     return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
-def read_stamp():
-    """Return what the stamp says, or an empty dictionary."""
-    try:
-        return json.loads(STAMP.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-
-
-def install(group, text):
-    """Install the packages of a group, whose file has the text, in .venv."""
-    count = sum(line[:1].isalpha() for line in text.splitlines())
+def install(group):
+    """Install the packages of a group in .venv."""
+    count = sum(line[0].isalpha() for line in read_group(group).split("\n") if line)
     say(f"Installing the {count} packages of requirements/{group}.txt in .venv ...")
     done = pip("install", "--no-deps", f"--requirement={REQUIREMENTS / group}.txt")
     if done.returncode:
-        todo = NO_NETWORK
-        if group == "mysql":
-            todo += (
-                "\nThis package is built here. What that needs, on Debian:\n"
-                "  apt install default-libmysqlclient-dev pkg-config gcc python3-dev"
-            )
         raise Error(
-            f"pip could not install requirements/{group}.txt:\n"
-            f"{indent(last_lines(done.stdout + done.stderr))}\n{todo}"
+            f"pip could not install requirements/{group}.txt:\n{last_lines(done)}\n"
+            + (NO_NETWORK + NO_COMPILER if group == "mysql" else NO_NETWORK)
         )
 
 
@@ -96,23 +83,10 @@ def pip(*args):
     return run(PYTHON, "-m", "pip", *args)
 
 
-def last_lines(text, count=8):
-    """Return the last lines of a program's output which are not blank."""
-    return [line for line in text.splitlines() if line.strip()][-count:]
-
-
-def candidates():
-    """Return the paths of what may be a Python, the newest names first."""
-    versions = sorted(upstream()["pythons"], key=version_key, reverse=True)
-    names = [f"python{version}" for version in versions] + ["python3"]
-    found = [sys.executable, *filter(None, map(shutil.which, names))]
-    home = os.path.expanduser("~")
-    pyenv = os.environ.get("PYENV_ROOT") or f"{home}/.pyenv"
-    uv = os.environ.get("UV_PYTHON_INSTALL_DIR") or f"{home}/.local/share/uv/python"
-    for pattern in (f"{pyenv}/versions/*/bin/python3", f"{uv}/cpython-*/bin/python3"):
-        found += sorted(glob.glob(pattern), reverse=True)
-    # The Python of an environment such as .venv leads to what it is made with.
-    return list(dict.fromkeys(map(os.path.realpath, found)))
+def last_lines(done, count=8):
+    """Return the last lines that a program printed, indented."""
+    lines = (done.stdout + done.stderr).splitlines()
+    return indent([line for line in lines if line.strip()][-count:])
 
 
 def version_key(version):
@@ -120,60 +94,59 @@ def version_key(version):
     return tuple(map(int, version.split(".")))
 
 
-def probe(command):
-    """
-    Run a candidate. Return (version, what it said).
-
-    The version is a tuple, or None if no environment can be made with it.
-    """
-    try:
-        done = run(command, "-I", "-c", PROBE, timeout=30, capture_output=True)
-    except Exception as error:
-        return None, f"does not work: {error}"
-    said = " ".join([done.stdout.strip(), *last_lines(done.stderr, 1)])
-    supported = done.stdout.rpartition(".")[0] in upstream()["pythons"]
-    if done.returncode or not supported:
-        return None, said or f"ended with status {done.returncode}"
-    return version_key(done.stdout), said
-
-
-def make(version):
-    """
-    Make .venv with the newest supported Python that can, and django/ in it.
-
-    version: that of the Django in django/.
-    """
-    looked_at, usable = [], []
-    for command in candidates():
-        found, said = probe(command)
-        looked_at.append(f"{command}: {said}")
-        if found:
-            usable.append((found, command))
-    for found, command in sorted(usable, reverse=True):
-        say(f"Making .venv with Python {'.'.join(map(str, found))} ({command}) ...")
-        STAMP.unlink(missing_ok=True)
-        remove(VENV)
-        done = run(command, "-m", "venv", VENV)
-        if not done.returncode:
-            # So that pip doesn't install another as what a package depends on.
-            (site,) = VENV.glob("lib/python*/site-packages")
-            info = site / f"django-{version}.dist-info"
-            info.mkdir()
-            metadata = f"Metadata-Version: 2.1\nName: Django\nVersion: {version}\n"
-            (info / "METADATA").write_text(metadata)
-            # Relative, since Python may read this as ASCII.
-            (site / "django-series.pth").write_text("../../../../django\n")
-            return
-        said = " ".join(last_lines(done.stdout + done.stderr, 2))
-        looked_at.append(f"{command}: cannot make an environment: {said}")
-    remove(VENV)
-    pythons = upstream()["pythons"]
-    newest = max(pythons, key=version_key)
+def find_python():
+    """Return the path of the newest Python that will do, or raise Error."""
+    pythons = sorted(upstream()["pythons"], key=version_key)
+    names = [f"python{version}" for version in pythons] + ["python3"]
+    paths = [sys.executable, *filter(None, map(shutil.which, names))]
+    home = os.path.expanduser("~")
+    pyenv = os.environ.get("PYENV_ROOT") or f"{home}/.pyenv"
+    paths += sorted(glob.glob(f"{pyenv}/versions/*/bin/python3"))
+    paths += sorted(glob.glob(f"{home}/.local/share/uv/python/*/bin/python3"))
+    usable, looked_at = {}, []
+    # What is in an environment such as .venv leads to what made that.
+    for path in dict.fromkeys(map(os.path.realpath, paths)):
+        done = run(path, "-I", "-c", PROBE)
+        version = done.stdout.strip()
+        said = (done.stderr.strip() or "not supported").splitlines()
+        line = said[-1] if said[0].startswith("Traceback") else said[0]
+        looked_at.append(f"{path}: {version} {line}")
+        if not done.returncode and version.rpartition(".")[0] in pythons:
+            usable[version_key(version)] = path
+    if usable:
+        return usable[max(usable)]
     raise Error(
-        f"no Python with its venv module was found that Django {version} supports "
-        f"({', '.join(pythons)}).\nLooked at:\n{indent(looked_at)}\n"
-        + NO_PYTHON.format(newest)
+        f"no Python that Django {upstream()['version']} supports "
+        f"({', '.join(pythons)}) was found, with its\nvenv module. Looked at:\n"
+        f"{indent(looked_at)}\n"
+        "Nothing was changed. Get one and run the command again:\n"
+        "  on Debian 13 or Ubuntu 24.04: apt install python3-venv\n"
+        "  elsewhere (the python3 of Debian 12 is 3.11): with pyenv or uv (uv python\n"
+        f"  install {pythons[-1]}), or from python.org"
     )
+
+
+def make():
+    """Make .venv, with what leads to django/, and without packages."""
+    command = find_python()
+    say(f"Making .venv with {command} ...")
+    STAMP.unlink(missing_ok=True)
+    remove(VENV)
+    done = run(command, "-m", "venv", VENV)
+    if done.returncode:
+        raise Error(
+            f"{command} can't make .venv:\n{last_lines(done)}\n"
+            "Nothing else was changed. Put right what it says, and run it again."
+        )
+    (site,) = VENV.glob("lib/python*/site-packages")
+    # Relative, since Python may read this as ASCII.
+    (site / "django-series.pth").write_text("../../../../django\n")
+    # So that pip won't install another as what some package depends on.
+    version = upstream()["version"]
+    info = site / f"django-{version}.dist-info"
+    info.mkdir()
+    metadata = f"Metadata-Version: 2.1\nName: Django\nVersion: {version}\n"
+    (info / "METADATA").write_text(metadata)
 
 
 def remove(path):

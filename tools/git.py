@@ -152,16 +152,18 @@ def upstream():
 
 
 @contextlib.contextmanager
-def tree_of(commit, cwd=DJANGO):
+def tree_of(commit, *paths):
     """
-    Give a temporary directory with the files of a commit.
+    Give a temporary directory with the files of a commit in django/.
 
-    cwd: the repository. Its work tree and index are left alone.
+    paths: only these. The work tree and the index of django/ are left alone.
     """
     with tempfile.TemporaryDirectory(prefix="series-") as temp:
         tree = Path(temp).resolve()
         env = {"GIT_INDEX_FILE": str(tree / ".index")}
-        git("read-tree", commit, cwd=cwd, env=env)
-        git("checkout-index", "--all", f"--prefix={tree}/", cwd=cwd, env=env)
+        git("read-tree", commit, env=env)
+        names = git("ls-files", "-z", "--", *paths, env=env)
+        to = f"--prefix={tree}/"
+        git("checkout-index", "-z", "--stdin", to, input=names, env=env)
         (tree / ".index").unlink()
         yield tree

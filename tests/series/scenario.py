@@ -1,17 +1,21 @@
 """
-The story of the ticket, told with whatever Django can be imported.
+The story of the ticket, told with two trees of Django.
 
 A cache holds the points of each account. Receivers of post_save and
 post_delete keep it coherent with the database, and so does a receiver of
 post_update where Django has that signal. QuerySet.update() is the step which
 tells the two apart. The database is SQLite in memory.
 
-    PYTHONPATH=django python tests/scenario.py [--json]
+    python scenario.py UNPATCHED PATCHED
 
-The exit status is 0 if the cache is coherent after every step, else 1.
+prints a table. The exit status is 0 if the cache is coherent after every step
+with the second tree, else 1. Without arguments the steps are printed as JSON,
+with the Django that can be imported.
 """
 
 import json
+import os
+import subprocess
 import sys
 
 import django
@@ -100,17 +104,41 @@ def run():
     return steps
 
 
-def main():
-    """Print the steps. Return the exit status."""
-    steps = run()
-    if "--json" in sys.argv[1:]:
-        print(json.dumps(steps))
-    else:
-        for step in steps:
-            verdict = "coherent" if step["coherent"] else "STALE"
-            print(f"{step['step']}: {step['database']} | {step['cache']} {verdict}")
-    return 0 if all(step["coherent"] for step in steps) else 1
+def run_with(tree):
+    """Return what run() says with the Django in a tree."""
+    done = subprocess.run(
+        [sys.executable, "-B", __file__],
+        env={**os.environ, "PYTHONPATH": tree},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def table(before, after):
+    """Return the steps without and with the series as a table."""
+    rows = [("", "database", "cache, unpatched Django", "cache, with the series")]
+    for old, new in zip(before, after, strict=True):
+        cells = [
+            f"{step['cache']} {'coherent' if step['coherent'] else 'STALE'}"
+            for step in (old, new)
+        ]
+        rows.append((new["step"], new["database"], *cells))
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join(
+        "  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows
+    )
+
+
+def main(trees):
+    """Print the table of two trees, or the steps. Return the exit status."""
+    if not trees:
+        print(json.dumps(run()))
+        return 0
+    before, after = map(run_with, trees)
+    print(table(before, after))
+    return 0 if all(step["coherent"] for step in after) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
