@@ -145,7 +145,8 @@ def commands(name, port):
         serve = [*mysql_command(), "--mysqlx=OFF", "--secure-file-priv=NULL"]
     # The socket's path is relative to the data; a whole one may be too long.
     serve += [f"--port={port}", "--bind-address=127.0.0.1", "--socket=socket"]
-    serve += ["--innodb-flush-log-at-trx-commit=0", "--datadir=./data"]
+    serve += ["--skip-log-bin", "--innodb-flush-log-at-trx-commit=0"]
+    serve += ["--innodb-flush-method=nosync", "--datadir=./data"]
     return [*install, "--datadir=./data"], serve
 
 

@@ -136,3 +136,8 @@ class Runner(DiscoverRunner):
                 result.judge_receivers()
             write(**collections.Counter(result.outcomes.values()))
         return result
+
+    def suite_result(self, suite, result, **kwargs):
+        if isinstance(result, Result):
+            return list(result.outcomes.values()).count("failed")
+        return super().suite_result(suite, result, **kwargs)
