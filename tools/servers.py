@@ -39,6 +39,8 @@ SERVERS = {
 USERS = {"postgres": "postgresql://postgres", "mysql": "mysql://root"}
 READY = "ready to accept connections", "ready for connections"
 SECONDS = 60
+# Bytes that the databases of Django's suite fit in.
+ENOUGH = 4 * 1024**3
 VERSION = """
 from django.db import connection
 with connection._nodb_cursor() as cursor:
@@ -203,7 +205,15 @@ def keep(temp, user, *commands):
 
 
 if __name__ == "__main__":
-    temp = tempfile.mkdtemp(prefix="series-")
+    # Memory is ten times as fast as a disk, if there's enough of it.
+    place = Path("/dev/shm")
+    if (
+        "TMPDIR" in os.environ
+        or not place.is_dir()
+        or shutil.disk_usage(place)[2] < ENOUGH
+    ):
+        place = None
+    temp = tempfile.mkdtemp(prefix="series-", dir=place)
     arguments = temp, *json.loads(sys.argv[1])
     keeping = threading.Thread(target=keep, args=arguments, daemon=True)
     keeping.start()
