@@ -14,10 +14,9 @@ import hashlib
 import os
 import tarfile
 
+from tools import environment
 from tools.environment import remove
 from tools.git import DJANGO, ROOT, WORK, Error, git, indent, run_git, say, upstream
-
-from tools import environment
 
 BRANCH = "ticket_22543"
 TIP = f"refs/heads/{BRANCH}"
@@ -241,6 +240,8 @@ def guard(force, exported):
         if uncommitted():
             git("stash", "push", "-q", "-u", "-m", "Set aside by series.py apply.")
             say("Its changed files are in git stash now: git -C django stash list")
+        if tip:
+            git("checkout", "-q", BRANCH)
 
 
 def put_together(paths):

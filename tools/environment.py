@@ -37,7 +37,8 @@ def ensure(*groups):
     there. Return the path of its Python. Raise Error if there is none that
     Django supports, or if pip fails; what isn't finished isn't in the stamp.
     """
-    facts = {"directory": str(ROOT), **upstream()}
+    facts = {key: upstream()[key] for key in ("version", "pythons")}
+    facts["directory"] = str(ROOT)
     stamp = read_stamp()
     installed = stamp.pop("groups", {})
     changed = any(read_group(name) != text for name, text in installed.items())

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from tools import checkout, environment
 from tools.checkout import APPLIED, BRANCH, TIP, base, commits, lock, ref, state
 from tools.git import (
     DJANGO,
@@ -30,8 +31,6 @@ from tools.git import (
     tree_of,
     upstream,
 )
-
-from tools import checkout, environment
 
 SCENARIO = ROOT / "tests" / "series" / "scenario.py"
 FORMAT = (
@@ -127,7 +126,7 @@ def exported(since, owners):
 
 
 def in_patches():
-    """Return whether the branch's commits on the base are those in patches/."""
+    """Return whether the branch has the commits that patches/ give."""
     tag, owners = upstream()["tag"], [path.parent.name for path in patches()]
     if not ref(TIP) or run_git("merge-base", "--is-ancestor", tag, TIP).returncode:
         return False
