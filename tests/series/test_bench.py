@@ -4,25 +4,24 @@ import shutil
 
 import pytest
 
-import series
 from benchmarks import counts, text
+from tools.checkout import state
+from tools.git import DJANGO, ROOT, tree_of, upstream
 
 UPDATE = "        with transaction.mark_for_rollback_on_error(using=self.db):\n"
 CLONE = f"        self._clone()\n{UPDATE}"
 ATOMIC = "        with transaction.atomic(using=self.db, savepoint=False):\n"
 
 needs_checkout = pytest.mark.skipif(
-    not (series.CHECKOUT / ".git").is_dir()
-    or series.read_state() != ""
-    or not shutil.which("valgrind"),
-    reason="there is no finished django/ or no valgrind",
+    not (DJANGO / ".git").is_dir() or state() != "" or not shutil.which("valgrind"),
+    reason="there is no finished django/, or no valgrind",
 )
 
 
 @pytest.fixture(scope="module")
 def base():
     """The base's tree."""
-    with series.tree_of(series.load_upstream()["tag"], "django") as tree:
+    with tree_of(upstream()["tag"], "django") as tree:
         yield tree
 
 
@@ -31,7 +30,7 @@ def judge(base, tmp_path):
     """Give a function that judges the series, changed in QuerySet.update()."""
 
     def run(replacement):
-        shutil.copytree(series.CHECKOUT / "django", tmp_path / "django")
+        shutil.copytree(DJANGO / "django", tmp_path / "django")
         path = tmp_path / "django" / "db" / "models" / "query.py"
         code = path.read_text(encoding="utf-8")
         head, update, rest = code.partition("    def update(self, **kwargs):\n")
@@ -147,8 +146,8 @@ def test_replace_sections_without_markers():
 
 def test_page_has_all_sections():
     """docs/performance.md has a place for each table."""
-    page = (series.ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
-    code = (series.ROOT / "benchmarks" / "report.py").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    code = (ROOT / "benchmarks" / "report.py").read_text(encoding="utf-8")
     names = [match[2] for match in text.MARKER.finditer(page)]
     assert len(names) == len(set(names)) > 5
     for name in names:
