@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import tarfile
 
 from tools import environment
@@ -28,14 +29,8 @@ AM = (
     "am --quiet --no-3way --keep-cr --no-scissors --no-gpg-sign --whitespace=nowarn "
     "--committer-date-is-author-date"
 ).split()
-# What an unfinished operation leaves in .git, and the command that it's of.
-OPERATIONS = {
-    "rebase-merge": "rebase",
-    "rebase-apply": "am",
-    "MERGE_HEAD": "merge",
-    "CHERRY_PICK_HEAD": "cherry-pick",
-    "REVERT_HEAD": "revert",
-}
+# What git status says in the middle of a rebase, an am, a merge and the like.
+UNFINISHED = re.compile("in progress|You are (currently|in the)|still merging|unmerged")
 
 
 # The base.
@@ -191,14 +186,11 @@ def uncommitted():
 
 def out_of_place():
     """Return what keeps the branch from being what is worked on, as lines."""
-    found = [
-        f"an unfinished git {name}: end it with git {name} --continue or --abort"
-        for sign, name in OPERATIONS.items()
-        if (DJANGO / ".git" / sign).exists()
-    ]
-    branch = git("symbolic-ref", "-q", "--short", "HEAD", check=False)
+    branch, found = git("symbolic-ref", "-q", "--short", "HEAD", check=False), []
     if branch != BRANCH:
         found.append(f"django/ is on {branch or 'no branch'} and not on {BRANCH}")
+    if UNFINISHED.search(git("status", "--long", "--untracked-files=no")):
+        found.append("something is unfinished: see git -C django status")
     return found
 
 

@@ -22,17 +22,27 @@ WORK = ROOT / ".work"
 # that the same patches give the same commit ids everywhere.
 COMMITTER = "Django patch series"
 COMMITTER_EMAIL = "series@localhost"
-# The first git which reads GIT_CONFIG_GLOBAL.
-MINIMUM_GIT = (2, 32)
-# Git reads these files of a user even if no configuration names them.
-SETTINGS = {
-    "core.attributesFile": os.devnull,
-    "core.excludesFile": os.devnull,
-    "core.hooksPath": os.devnull,
-}
+# What would change what git writes, or which packages Python sees.
 UNWANTED = re.compile(
     r"GIT_|PYTHON|__PYVENV|DJANGO_SETTINGS_MODULE$|PIP_(TARGET|PREFIX|ROOT)$"
 )
+OWN = {
+    "LC_ALL": "C",
+    "TZ": "UTC",
+    "PIP_USER": "0",
+    "PIP_NO_INPUT": "1",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "GIT_ATTR_NOSYSTEM": "1",
+    "GIT_CEILING_DIRECTORIES": str(ROOT),
+    "GIT_CONFIG_GLOBAL": str(ROOT / "tools" / "gitconfig"),
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_EDITOR": ":",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_AUTHOR_NAME": COMMITTER,
+    "GIT_AUTHOR_EMAIL": COMMITTER_EMAIL,
+    "GIT_COMMITTER_NAME": COMMITTER,
+    "GIT_COMMITTER_EMAIL": COMMITTER_EMAIL,
+}
 
 
 class Error(Exception):
@@ -49,31 +59,17 @@ def say(*args):
 
 def indent(lines):
     """Return lines (a string or a list) as one indented block."""
-    if isinstance(lines, str):
-        lines = lines.splitlines()
+    lines = lines.splitlines() if isinstance(lines, str) else lines
     return "\n".join(f"  {line}" for line in lines)
 
 
 def clean_environment(**extra):
     """
-    Return the environment for git, Python and pip.
-
-    It has nothing of the user's that changes what git writes or which packages
-    Python sees; how pip reaches its index stays. extra: variables to add.
+    Return the environment for git, Python and pip: the user's, without what
+    is UNWANTED and with what is in OWN and in extra.
     """
-    env = {name: os.environ[name] for name in os.environ if not UNWANTED.match(name)}
-    env.update(LC_ALL="C", TZ="UTC", PIP_USER="0", PIP_NO_INPUT="1")
-    env.update(PIP_DISABLE_PIP_VERSION_CHECK="1", GIT_TERMINAL_PROMPT="0")
-    env.update(GIT_CONFIG_GLOBAL=os.devnull, GIT_CONFIG_NOSYSTEM="1")
-    env.update(GIT_ATTR_NOSYSTEM="1", GIT_EDITOR=":", GIT_PAGER="cat")
-    env.update(GIT_CEILING_DIRECTORIES=str(ROOT))
-    for who in ("AUTHOR", "COMMITTER"):
-        env[f"GIT_{who}_NAME"], env[f"GIT_{who}_EMAIL"] = COMMITTER, COMMITTER_EMAIL
-    env["GIT_CONFIG_COUNT"] = str(len(SETTINGS))
-    for number, (name, value) in enumerate(SETTINGS.items()):
-        env[f"GIT_CONFIG_KEY_{number}"] = name
-        env[f"GIT_CONFIG_VALUE_{number}"] = value
-    return {**env, **extra}
+    kept = {name: os.environ[name] for name in os.environ if not UNWANTED.match(name)}
+    return {**kept, **OWN, **extra}
 
 
 def run(*command, cwd=ROOT, input="", env=None, **kwargs):
@@ -116,16 +112,15 @@ def git(*args, cwd=DJANGO, check=True, input="", env=None):
 
 @functools.cache
 def require_git():
-    """Raise Error if git is missing or too old."""
-    wanted = ".".join(map(str, MINIMUM_GIT))
+    """Raise Error unless git is there, and reads GIT_CONFIG_GLOBAL (2.32)."""
     try:
         said = run("git", "--version").stdout.strip()
     except FileNotFoundError:
         said = "none"
     found = re.search(r"(\d+)\.(\d+)", said)
-    if not found or tuple(map(int, found.groups())) < MINIMUM_GIT:
+    if not found or tuple(map(int, found.groups())) < (2, 32):
         raise Error(
-            f"this needs git {wanted} or newer, and found: {said}.\n"
+            f"this needs git 2.32 or newer, and found: {said}.\n"
             "Nothing was changed. Install git and run the command again."
         )
 
@@ -139,16 +134,15 @@ def upstream():
     """
     import tomllib  # Not at the top: series.py tells of a Python without it.
 
+    keys = ("version", "file", "size", "sha256", "tree", "pythons")
     try:
         found = tomllib.loads((ROOT / "upstream.toml").read_text(encoding="utf-8"))
-        for key in ("version", "file", "size", "sha256", "tree", "pythons"):
-            found[key]
+        return {"tag": f"upstream/{found['version']}", **{k: found[k] for k in keys}}
     except (OSError, ValueError, KeyError) as error:
         raise Error(
             f"upstream.toml cannot be used: {error!r}.\n"
             "Nothing was changed. Restore it: git checkout upstream.toml"
         ) from None
-    return {**found, "tag": f"upstream/{found['version']}"}
 
 
 @contextlib.contextmanager

@@ -148,6 +148,8 @@ def apply(options):
     with lock():
         WORK.mkdir(exist_ok=True)
         checkout.guard(options.force, in_patches)
+        if not DJANGO.exists():
+            say("The first time, this takes a minute or two and 45 MB from PyPI.")
         environment.ensure()
         try:
             base()
@@ -180,29 +182,28 @@ def plan(tag, to=None):
     patches would get lost.
     """
     series, homes = [one.name for one in pull_requests()], subjects()
-    rows = [line.split(" ", 1) for line in commits(tag)] if ref(TIP) else []
-    found = checkout.out_of_place()
+    found, owners = checkout.out_of_place(), []
+    rows = commits(tag, pretty="%h%x00%P%x00%s") if ref(TIP) else []
+    rows = [row.split("\0") for row in rows]
+    known = [homes.get(subject, to) for _, _, subject in rows]
     if to not in (None, *series):
         found.append(f"patches/series.toml has no {to}")
     if not rows:
         found.append(f"{BRANCH} has no commits on top of {tag}")
     elif run_git("merge-base", "--is-ancestor", tag, TIP).returncode:
         found.append(f"{BRANCH} isn't based on {tag}: git -C django rebase {tag}")
-    for line in commits(tag, pretty="%h %P") if rows else []:
-        commit, *parents = line.split()
-        if len(parents) > 1:
-            found.append(f"{commit} is a merge commit: git -C django rebase {tag}")
-        elif parents and not run_git("diff", "--quiet", *parents, commit).returncode:
-            found.append(f"{commit} changes nothing: drop it with git rebase")
     if state().startswith("stopped"):
-        lost = homes.keys() - {subject for _, subject in rows}
+        lost = homes.keys() - {subject for _, _, subject in rows}
         found += [f"{state()}, and the branch lacks: {one}" for one in sorted(lost)]
     elif state():
         found.append("the last apply was interrupted: run it again")
     if len(homes) < len(patches()):
         found.append("two patches have the same subject")
-    owners, known = [], [homes.get(subject, to) for _, subject in rows]
-    for number, (commit, subject) in enumerate(rows):
+    for number, (commit, parents, subject) in enumerate(rows):
+        if " " in parents:
+            found.append(f"{commit} is a merge commit: git -C django rebase {tag}")
+        elif parents and not run_git("diff", "--quiet", parents, commit).returncode:
+            found.append(f"{commit} changes nothing: drop it with git rebase")
         before = owners[-1] if owners else None
         after = next(filter(None, known[number:]), before)
         owners.append(known[number] or before or after)
@@ -213,12 +214,12 @@ def plan(tag, to=None):
             )
         elif subject not in homes:
             say(f"  {commit} {subject}: is new, in {after}")
-    for name in series:
-        if name not in owners:
-            found.append(
-                f"{name} would be empty: say that new commits belong to it (export "
-                "--to NAME), or take it out of series.toml"
-            )
+    found += [
+        f"{name} would be empty: say that new commits belong to it (export --to "
+        "NAME), or take it out of series.toml"
+        for name in series
+        if name not in owners
+    ]
     if not found and owners != sorted(owners, key=series.index):
         found.append(
             "the commits of different pull requests are mixed: put them in the "
@@ -269,20 +270,11 @@ def check(options):
     was found.
     """
     tag, found, homes = base(), [], subjects()
-    names = [one.name for one in pull_requests()]
-    for top in (PATCHES, PATCHES_MAIN):
-        for path in sorted([*top.glob("*"), *top.glob("*/*")]):
-            name = path.relative_to(ROOT)
-            if path.is_dir() and path.name not in names:
-                found.append(f"{name}/ is not in patches/series.toml")
-            elif path.is_dir() or path.name in ("series.toml", "pull-request.md"):
-                continue
-            elif path.suffix != ".patch" or path.parent == top:
-                found.append(f"{name} is not a patch of a pull request")
-            elif top == PATCHES_MAIN:
-                subject = subject_of(path).removeprefix("fixup! ")
-                if homes.get(subject) != path.parent.name:
-                    found.append(f"{name}: no patch there is: {subject}")
+    known = patches()
+    for path in sorted([*PATCHES.rglob("*.patch"), *PATCHES_MAIN.rglob("*.patch")]):
+        subject = subject_of(path).removeprefix("fixup! ")
+        if homes.get(subject) != path.parent.name and path not in known:
+            found.append(f"{path.relative_to(ROOT)} belongs to no pull request")
     try:
         new, old = exported(tag, plan(tag)), read_patches()
         for name in sorted({*new, *old}):

