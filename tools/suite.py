@@ -225,7 +225,8 @@ def report_of(labels, env, tree, name):
     finally:
         process.terminate()
         process.wait()
-    if len(lines) > 1 and "test" not in lines[-1] and (not status or failures(lines)):
+    has_end = len(lines) > 1 and "test" not in lines[-1] and any(lines[-1].values())
+    if has_end and (not status or failures(lines)):
         return lines
     said = log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:]
     say(f"The run ended with status {status} and without a result:\n{indent(said)}")

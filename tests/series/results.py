@@ -4,7 +4,7 @@ The runner of Django's suite that reports each test as a line of JSON.
 The lines are added to the file that SERIES_REPORT names: first {"found": the
 number of tests}; then {"test": its label, "outcome": a word, "text": the
 traceback or the reason} for each; at the end how many tests came to what, such
-as {"passed": 2, "failed": 1}, which a run that's cut short lacks. An error of
+as {"passed": 2, "failed": 0, …}, which a run that's cut short lacks. An error of
 setUpClass() is reported for the class, one of setUpModule() or of an import
 for the module, and a subtest that fails for its test, a second time.
 
@@ -134,7 +134,9 @@ class Runner(DiscoverRunner):
         if isinstance(result, Result):
             if "SERIES_RECEIVERS" in os.environ:
                 result.judge_receivers()
-            write(**collections.Counter(result.outcomes.values()))
+            counts = collections.Counter(passed=0, failed=0, skipped=0)
+            counts.update(result.outcomes.values())
+            write(**counts)
         return result
 
     def suite_result(self, suite, result, **kwargs):
