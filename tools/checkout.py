@@ -25,10 +25,7 @@ TIP = f"refs/heads/{BRANCH}"
 APPLIED = "refs/series/applied"
 STATE = DJANGO / ".git" / "series-state"
 EXCLUDE = "*.egg-info\n__pycache__/\n*.py[co]\n/build/\n/dist/\n/docs/_build/\n"
-AM = (
-    "am --quiet --no-3way --keep-cr --no-scissors --no-gpg-sign --whitespace=nowarn "
-    "--committer-date-is-author-date"
-).split()
+AM = "am -q --keep-cr --whitespace=nowarn --committer-date-is-author-date".split()
 # What git status says in the middle of a rebase, an am, a merge and the like.
 UNFINISHED = re.compile("in progress|You are (currently|in the)|still merging|unmerged")
 

@@ -34,10 +34,8 @@ from tools.git import (
 
 SCENARIO = ROOT / "tests" / "series" / "scenario.py"
 FORMAT = (
-    "format-patch --quiet --no-numbered --zero-commit --full-index --no-signature "
-    "--no-attach --no-thread --no-cover-letter --no-base --no-encode-email-headers "
-    "--find-renames --unified=3"
-).split()
+    "format-patch -q --no-numbered --zero-commit --full-index --no-signature".split()
+)
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,6 @@ def test_same_commits_whatever_the_user_has(repo, template, tmp_path):
     shutil.copy(home / "hooks" / "pre-commit", home / "template" / "hooks")
     (home / ".gitconfig").write_text(HOSTILE.format(home=home))
     (home / ".config/git/attributes").write_text("* text eol=crlf\n*.py -diff\n")
-    (home / ".config/git/ignore").write_text("*.py\n")
     other = Repo(tmp_path / "other", {**repo.env, "HOME": str(home)})
     ignore = shutil.ignore_patterns("django", ".work")
     shutil.copytree(template[0], other.root, symlinks=True, ignore=ignore)
@@ -197,6 +196,28 @@ def test_directory_which_is_no_checkout(repo):
     for options in ([], ["--force"]):
         assert "did not make it" in repo.bad("apply", *options)
     assert repo.checkout.exists()
+
+
+def test_broken_checkout(repo):
+    """A django/ whose .git is broken doesn't lead git to this repository."""
+    shutil.rmtree(repo.checkout / ".git")
+    (repo.checkout / ".git").mkdir()
+    repo.git("init", "--quiet", cwd=repo.root)
+    repo.git("commit", "--allow-empty", "-m", "Outer.", cwd=repo.root)
+    repo.git("tag", "upstream/6.1.3", cwd=repo.root)
+    before = contents(repo.root)
+    for command in (["apply", "--force"], ["export"], ["check"]):
+        repo.bad(*command)
+    assert contents(repo.root) == before
+
+
+def test_other_user(repo):
+    """What another user has made can be used, if it can be read."""
+    if os.getuid():
+        pytest.skip("only root can give files to another user")
+    for path in [repo.checkout, *repo.checkout.rglob("*")]:
+        os.chown(path, 12345, 12345, follow_symlinks=False)
+    repo.good("check")
 
 
 def test_uncommitted_work(repo):
