@@ -23,7 +23,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tools.environment import ensure
-from tools.git import DJANGO, ROOT, Error, clean_environment, indent, run, say
+from tools.git import ROOT, Error, clean_environment, indent, run, say
 
 # For each: the requirements with its driver, and how Debian gets a server.
 SERVERS = {
@@ -41,12 +41,7 @@ READY = "ready to accept connections", "ready for connections"
 SECONDS = 60
 # Bytes that the databases of Django's suite fit in.
 ENOUGH = 4 * 1024**3
-VERSION = """
-from django.db import connection
-with connection._nodb_cursor() as cursor:
-    cursor.execute("SELECT version()")
-    print(cursor.fetchone()[0].partition(" on ")[0])
-"""
+SETTINGS = ROOT / "tests" / "series" / "databases.py"
 
 
 @contextlib.contextmanager
@@ -67,10 +62,9 @@ def server(name):
         url, origin = os.environ.get(variable), f"given by {variable}"
         if not url:
             url, origin = stack.enter_context(started(name)), "started for this run"
-        env = {"SERIES_DB": name, variable: url, "DJANGO_SETTINGS_MODULE": "databases"}
-        env["PYTHONPATH"] = f"{DJANGO}{os.pathsep}{ROOT / 'tests' / 'series'}"
-        command = [python, "-W", "ignore", "-c", VERSION]
+        env = {"SERIES_DB": name, variable: url}
         try:
+            command = [python, "-W", "ignore", SETTINGS]
             done = run(*command, env=env, capture_output=True, timeout=SECONDS)
             said = (done.stdout or done.stderr).strip().splitlines()[-1:]
         except subprocess.TimeoutExpired:
@@ -84,16 +78,15 @@ def server(name):
             )
         address = urlsplit(url).netloc.rpartition("@")[2]
         say(f"{name}: {said[0]} at {address} ({origin})")
-        yield {"SERIES_DB": name, variable: url}
+        yield env
 
 
 def missing(name, what):
     """Return the Error that says what a server lacks, and what to do."""
     return Error(
         f"no {name} server could be started: {what}\n"
-        f"No test ran. Put the address of one, scheme://user:password@host:port,\n"
-        f"in SERIES_{name.upper()}_URL, or install one; on Debian:\n"
-        f"  {SERVERS[name][1]}"
+        "No test ran. Put the address of one, scheme://user:password@host:port, in\n"
+        f"SERIES_{name.upper()}_URL, or install one; on Debian:\n  {SERVERS[name][1]}"
     )
 
 
@@ -116,7 +109,7 @@ def mysql_command():
         found = [glob.glob(f"{glob.escape(root)}/{path}") for path in paths]
         if not all(found):
             raise missing("mysql", f"SERIES_MYSQL_ROOT={root} has no {paths[2]}.")
-        (loader, *_), (libraries, *_), (program, *_) = found
+        loader, libraries, program = [one[0] for one in found]
         command = [loader, "--library-path", libraries, program, "--no-defaults"]
         return [*command, f"--basedir={root}/usr"]
     program = find_program("mysql", "mysqld")
@@ -131,25 +124,26 @@ def commands(name, port):
     the one that serves them on a port. Raise Error if it's not installed.
     """
     if name == "postgres":
-        install = [find_program(name, "initdb"), "-D", "data", "-U", "postgres"]
-        install += ["-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
-        serve = [find_program(name, "postgres"), "-D", "data", "-p", str(port)]
-        serve += ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
+        make = "-D data -U postgres -A trust -E UTF8 --locale=C --no-sync"
+        serve = f"-D data -p {port} -c listen_addresses=127.0.0.1 -c fsync=off"
         # Django's whole suite makes its tables in one transaction.
-        serve += ["-c", "fsync=off", "-c", "max_locks_per_transaction=256"]
-        return install, serve
-    if name == "mariadb":
-        install = [find_program(name, "mariadb-install-db"), "--no-defaults"]
-        install += ["--auth-root-authentication-method=normal", "--skip-test-db"]
-        serve = [find_program(name, "mariadbd"), "--no-defaults"]
+        serve += " -c unix_socket_directories= -c max_locks_per_transaction=256"
+        programs = [[find_program(name, program)] for program in ("initdb", name)]
     else:
-        install = [*mysql_command(), "--initialize-insecure"]
-        serve = [*mysql_command(), "--mysqlx=OFF", "--secure-file-priv=NULL"]
-    # The socket's path is relative to the data; a whole one may be too long.
-    serve += [f"--port={port}", "--bind-address=127.0.0.1", "--socket=socket"]
-    serve += ["--skip-log-bin", "--innodb-flush-log-at-trx-commit=0"]
-    serve += ["--innodb-flush-method=nosync", "--datadir=./data"]
-    return [*install, "--datadir=./data"], serve
+        # The socket's path is relative to the data; a whole one can be too long.
+        serve = f"--datadir=./data --port={port} --bind-address=127.0.0.1"
+        serve += " --socket=socket --skip-log-bin --innodb-flush-method=nosync"
+        serve += " --innodb-flush-log-at-trx-commit=0"
+        make = "--datadir=./data"
+        if name == "mariadb":
+            make += " --auth-root-authentication-method=normal --skip-test-db"
+            names = "mariadb-install-db", "mariadbd"
+            programs = [[find_program(name, x), "--no-defaults"] for x in names]
+        else:
+            make += " --initialize-insecure"
+            serve += " --mysqlx=OFF --secure-file-priv=NULL"
+            programs = [mysql_command()] * 2
+    return [*programs[0], *make.split()], [*programs[1], *serve.split()]
 
 
 @contextlib.contextmanager
@@ -185,7 +179,7 @@ def keep(temp, user, *commands):
         entry = users.get(user, users["nobody"])
         options.update(user=entry.pw_uid, group=entry.pw_gid, extra_groups=[])
         os.chown(temp, entry.pw_uid, entry.pw_gid)
-    log, said = Path(temp, "log"), ""
+    log = Path(temp, "log")
     with log.open("wb") as file:
         options.update(stdin=subprocess.DEVNULL, stdout=file, stderr=file)
         for command in commands:
@@ -205,14 +199,10 @@ def keep(temp, user, *commands):
 
 
 if __name__ == "__main__":
-    # Memory is ten times as fast as a disk, if there's enough of it.
-    place = Path("/dev/shm")
-    if (
-        "TMPDIR" in os.environ
-        or not place.is_dir()
-        or shutil.disk_usage(place)[2] < ENOUGH
-    ):
-        place = None
+    # Where there's enough memory, it's much faster than a disk.
+    memory = Path("/dev/shm")
+    is_enough = memory.is_dir() and shutil.disk_usage(memory).free > ENOUGH
+    place = memory if is_enough and "TMPDIR" not in os.environ else None
     temp = tempfile.mkdtemp(prefix="series-", dir=place)
     arguments = temp, *json.loads(sys.argv[1])
     keeping = threading.Thread(target=keep, args=arguments, daemon=True)

@@ -16,8 +16,18 @@ from pathlib import Path
 
 from tools.checkout import base, commits, state
 from tools.environment import ensure
-from tools.git import DJANGO, ROOT, WORK, Error, clean_environment, git, indent
-from tools.git import say, tree_of, upstream
+from tools.git import (
+    DJANGO,
+    ROOT,
+    WORK,
+    Error,
+    clean_environment,
+    git,
+    indent,
+    say,
+    tree_of,
+    upstream,
+)
 from tools.queue import pull_requests
 from tools.servers import server
 

@@ -64,7 +64,7 @@ def test_failing_label(repo):
     assert "The tests passed." in repo.good("test", "other")
 
 
-CASES = '''
+CASES = """
 
 class CasesTests(unittest.TestCase):
     def test_subtests(self):
@@ -88,7 +88,7 @@ class BrokenTests(unittest.TestCase):
 
     def test_never(self):
         pass
-'''
+"""
 
 
 def test_outcomes(repo):
@@ -246,7 +246,9 @@ def test_receivers(repo, mode):
     assert "Django's update on" in output and "2 passed, 0 failed, 1 skipped" in output
     assert "This repository's tests" not in output
     assert {"test": TEST, "updates": 2} in report(repo, mode)
-    assert "1 passed, 0 failed, 1 skipped" in repo.good("test", "other", "--receivers", mode)
+    assert "1 passed, 0 failed, 1 skipped" in repo.good(
+        "test", "other", "--receivers", mode
+    )
 
 
 def test_receivers_and_paths(repo):
