@@ -14,7 +14,6 @@ others are run on each database. The results are in .work/bench, from which
 --write makes the tables and plots of docs/performance.md.
 """
 
-import os
 import shutil
 
 from tools.checkout import base, state

@@ -130,7 +130,7 @@ def commands(name, port):
         serve += " -c unix_socket_directories= -c max_locks_per_transaction=256"
         programs = [[find_program(name, program)] for program in ("initdb", name)]
     else:
-        # The socket's path is relative to the data; a whole one can be too long.
+        # The socket's path is relative to the data: a whole one may be long.
         serve = f"--datadir=./data --port={port} --bind-address=127.0.0.1"
         serve += " --socket=socket --skip-log-bin --innodb-flush-method=nosync"
         serve += " --innodb-flush-log-at-trx-commit=0"

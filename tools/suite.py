@@ -162,9 +162,9 @@ def run_django(labels, env, tree, name):
     """
     Run Django's tests, and say what failed and what came out.
 
-    labels: none for all. env: the database and the receivers. tree: the Django.
-    name: of the files in .work. Return whether nothing failed but what fails on
-    unpatched Django, without receivers, too.
+    labels: none for all. env: the database, the receivers. tree: the Django.
+    name: of the files in .work. Return whether nothing failed but what fails
+    on unpatched Django, without receivers, too.
     """
     version = upstream()["version"]
     say(f"Django's {' '.join(labels) or 'whole suite'} on {env['SERIES_DB']}:")

@@ -4,8 +4,8 @@ The runner of Django's suite that reports each test as a line of JSON.
 The lines are added to the file that SERIES_REPORT names: first {"found": the
 number of tests}; then {"test": its label, "outcome": a word, "text": the
 traceback or the reason} for each; at the end how many tests came to what, such
-as {"passed": 2, "failed": 0, …}, which a run that's cut short lacks. An error of
-setUpClass() is reported for the class, one of setUpModule() or of an import
+as {"passed": 2, "failed": 0, …}, which a run that's cut short lacks. An error
+of setUpClass() is reported for the class, one of setUpModule() or of an import
 for the module, and a subtest that fails for its test, a second time.
 
 With receivers connected, tests may fail that receivers.toml names: they are
