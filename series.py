@@ -57,6 +57,9 @@ def parse_arguments(argv):
     sub = command("lint.lint", "run Django's linters on every commit")
     flag(sub, "--tip", "on the last commit only")
     sub = command("bench.bench", "measure what the signals cost")
+    help = "of counts, unused, used, peers, and memory"
+    sub.add_argument("names", nargs="*", metavar="NAME", help=help)
+    sub.add_argument("--db", nargs="+", default=DATABASES, choices=DATABASES)
     flag(sub, "--short", "count instructions and statements only")
     flag(sub, "--write", "write the results to docs/performance.md")
     sub = command("upstream.pr", "make the branch of one pull request in a clone")

@@ -40,7 +40,7 @@ class Process:
             env={
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join(
-                    [str(tree), str(ROOT), str(ROOT / "tests")]
+                    [str(tree), str(ROOT), str(ROOT / "tests" / "series")]
                 ),
                 "SERIES_DB_NAME": database,
                 "BENCHMARKS_APPS": apps,

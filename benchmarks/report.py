@@ -36,7 +36,12 @@ from .text import (  # noqa: E402
     seconds,
 )
 
-DATABASES = {"sqlite": "SQLite", "postgres": "PostgreSQL", "mariadb": "MariaDB"}
+DATABASES = {
+    "sqlite": "SQLite",
+    "postgres": "PostgreSQL",
+    "mariadb": "MariaDB",
+    "mysql": "MySQL",
+}
 # What a receiver may cost, against the raw driver, from FROM rows up.
 GOAL, FROM = 1.15, 10000
 # Without receivers, a time counts as more if it's by so much more, and by more

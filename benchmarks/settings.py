@@ -11,7 +11,7 @@ if os.environ.get("SERIES_DB", "sqlite") == "sqlite":
         "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
     }
 else:
-    # In tests/, which is on the path.
+    # In tests/series, which is on the path.
     import databases
 
     DATABASES = {"default": databases.DATABASES["default"]}

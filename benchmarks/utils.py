@@ -46,15 +46,20 @@ def fill(model, rows):
 
     quote = connection.ops.quote_name
     table = quote(model._meta.db_table)
-    numbers = {
-        "sqlite": "(WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1"
-        f" FROM numbers WHERE n < {rows:d}) SELECT n FROM numbers) AS numbers",
-        "postgresql": f"generate_series(1, {rows:d}) AS numbers(n)",
-        "mysql": f"(SELECT seq AS n FROM seq_1_to_{rows:d}) AS numbers",
-    }[connection.vendor]
+    numbers = (
+        "(WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1"
+        f" FROM numbers WHERE n < {rows:d}) SELECT n FROM numbers) AS numbers"
+    )
+    is_mariadb = getattr(connection, "mysql_is_mariadb", False)
+    if connection.vendor == "postgresql":
+        numbers = f"generate_series(1, {rows:d}) AS numbers(n)"
+    elif is_mariadb:
+        numbers = f"(SELECT seq AS n FROM seq_1_to_{rows:d}) AS numbers"
     names = [field.column for field in model._meta.concrete_fields]
     values = {"id": "n", "active": "true", "points": "0", "owner_id": "NULL"}
     with connection.cursor() as cursor:
+        if connection.vendor == "mysql" and not is_mariadb:
+            cursor.execute(f"SET SESSION cte_max_recursion_depth = {rows:d}")
         cursor.execute(f"DELETE FROM {table}")
         cursor.execute(
             f"INSERT INTO {table} ({', '.join(map(quote, names))}) "

@@ -45,9 +45,9 @@ class Worker:
         with connection._nodb_cursor() as cursor:
             cursor.execute("SELECT version()")
             version = cursor.fetchone()[0].partition(" on ")[0]
-        version = version.partition("-MariaDB")[0]
         if connection.vendor == "mysql":
-            facts["database"] = f"MariaDB {version}"
+            name = "MariaDB" if connection.mysql_is_mariadb else "MySQL"
+            facts["database"] = f"{name} {version.partition('-')[0]}"
             driver = ".".join(map(str, connection.Database.version_info[:3]))
             facts["driver"] = f"mysqlclient {driver}"
         else:

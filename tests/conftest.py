@@ -58,6 +58,7 @@ def prepare_metadata_for_build_wheel(directory, config_settings=None):
 
 RUNTESTS = """
 import argparse
+import importlib
 import sys
 import unittest
 
@@ -67,16 +68,28 @@ parser.add_argument("--settings")
 parser.add_argument("--parallel")
 parser.add_argument("labels", nargs="*")
 options = parser.parse_args()
-if options.settings == "receivers":
-    import receivers
+settings = importlib.import_module(options.settings)
+module, name = settings.TEST_RUNNER.split(".")
+runner = getattr(importlib.import_module(module), name)()
 loader = unittest.defaultTestLoader
 if options.labels:
     names = [x if "." in x else x + ".tests" for x in options.labels]
     suite = loader.loadTestsFromNames(names)
 else:
     suite = loader.discover(".", pattern="tests*.py")
-print("Found %d test(s)." % suite.countTestCases(), flush=True)
-sys.exit(not unittest.TextTestRunner().run(suite).wasSuccessful())
+sys.exit(bool(runner.suite_result(suite, runner.run_suite(suite))))
+"""
+
+RUNNER = """
+import unittest
+
+
+class DiscoverRunner:
+    def get_resultclass(self):
+        return None
+
+    def run_suite(self, suite, **kwargs):
+        return unittest.TextTestRunner(resultclass=self.get_resultclass()).run(suite)
 """
 
 TESTS = """
@@ -127,8 +140,11 @@ def reporting_run(test, result=None):
     report(test=test.id(), updates=2)
 
 
+def connect_at_setup():
+    unittest.TestCase.run = reporting_run
+
+
 run = unittest.TestCase.run
-unittest.TestCase.run = reporting_run
 """
 
 FILES = {
@@ -141,6 +157,8 @@ FILES = {
     "backend.py": BACKEND.encode(),
     "django/__init__.py": b"",
     "django/query.py": QUERY.encode(),
+    "django/test/__init__.py": b"",
+    "django/test/runner.py": RUNNER.encode(),
     "tests/runtests.py": RUNTESTS.encode(),
     "tests/update/__init__.py": b"",
     "tests/update/tests.py": TESTS.encode(),
@@ -358,9 +376,11 @@ def template(tmp_path_factory):
     for name, text in (
         ("scenario.py", SCENARIO),
         ("receivers.py", RECEIVERS),
-        ("receivers.toml", "[quiet]\n[audit]\n"),
+        ("receivers.toml", '["quiet audit"]\n[audit]\n'),
     ):
         (root / "tests" / "series" / name).write_text(text)
+    for name in ("databases.py", "results.py"):
+        shutil.copy(ROOT / "tests" / "series" / name, root / "tests" / "series")
     base = write_patches(tree, env, root / "patches")
     python = ".".join(map(str, sys.version_info[:2]))
     (root / "upstream.toml").write_text(

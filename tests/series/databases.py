@@ -6,7 +6,8 @@ is in SERIES_POSTGRES_URL, SERIES_MARIADB_URL, or SERIES_MYSQL_URL, such as
 postgresql://user:password@localhost:5432 or mysql://root@127.0.0.1:3306:
 tools/servers.py sets it. SERIES_DB_NAME is the start of the names of the
 databases that the tests make there ("series" unless set), so that two runs can
-share a server. SERIES_RECEIVERS connects receivers: see receivers.py.
+share a server. SERIES_RECEIVERS connects receivers: see receivers.py. As a
+program, this file prints the server's version.
 """
 
 import os
@@ -55,3 +56,11 @@ if "SERIES_RECEIVERS" in os.environ:
     import receivers
 
     receivers.connect_at_setup()
+
+if __name__ == "__main__":
+    os.environ["DJANGO_SETTINGS_MODULE"] = "databases"
+    from django.db import connection
+
+    with connection._nodb_cursor() as cursor:
+        cursor.execute("SELECT version()")
+        print(cursor.fetchone()[0].partition(" on ")[0])

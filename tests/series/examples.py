@@ -2,7 +2,7 @@
 Run the examples of docs/howto/update-signals.txt and docs/ref/signals.txt.
 
 The code is taken from the pages themselves, so that it can't differ from what
-their readers see. Usage: PYTHONPATH=django .venv/bin/python tests/examples.py
+their readers see. Usage: .venv/bin/python tests/series/examples.py
 
 Exit with an AssertionError, or the exception of an example, if one doesn't do
 what the page says.
@@ -17,7 +17,7 @@ from pathlib import Path
 import django
 from django.conf import settings
 
-DOCS = Path(__file__).parent.parent / "django" / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "django" / "docs"
 HOWTO = DOCS / "howto" / "update-signals.txt"
 REFERENCE = DOCS / "ref" / "signals.txt"
 

@@ -87,8 +87,9 @@ class Report:
 
     def write(self, **line):
         """Add a line of JSON to the file."""
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        # In one piece, since processes share it.
+        with open(self.path, "ab", buffering=0) as file:
+            file.write(json.dumps(line).encode() + b"\n")
 
     def problem(self, text):
         """Note a problem in the file and for the test that runs."""

@@ -1,38 +1,48 @@
 """The series itself, on the real checkout in django/."""
 
+import json
 import subprocess
 import sys
 
 import pytest
 
-import series
+from tools.checkout import state
+from tools.environment import PYTHON
+from tools.git import DJANGO, ROOT, clean_environment, tree_of, upstream
+from tools.suite import SERIES, touched_labels
 
 pytestmark = pytest.mark.skipif(
-    not (series.CHECKOUT / ".git").is_dir() or series.read_state() != "",
+    not (DJANGO / ".git").is_dir() or state() != "",
     reason="there is no finished django/: run series.py apply",
 )
 
 
-def test_check():
-    """The patches pass check, against the checkout too."""
+def run(*command, tree=DJANGO):
+    """Run a program with the Django in a tree; return what it printed."""
     done = subprocess.run(
-        [sys.executable, str(series.ROOT / "series.py"), "check"],
+        command,
         capture_output=True,
         text=True,
+        env=clean_environment(PYTHONPATH=str(tree)),
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "the files and the checkout" in done.stdout
+    return done.stdout
+
+
+def test_check():
+    """The patches pass check, against the checkout too."""
+    run(sys.executable, ROOT / "series.py", "check")
 
 
 def test_names_the_labels():
     """The series has tests in Django's suite."""
-    assert series.touched_labels(series.CHECKOUT)
+    assert touched_labels(upstream()["tag"])
 
 
 def test_scenario_without_the_series():
     """Without the series only update() makes the cache stale."""
-    with series.tree_of(series.load_upstream()["tag"], "django") as tree:
-        steps = series.scenario(tree)
+    with tree_of(upstream()["tag"], "django") as tree:
+        steps = json.loads(run(PYTHON, SERIES / "scenario.py", tree=tree))
     stale = [not step["coherent"] for step in steps]
     first = stale.index(True)
     assert steps[first]["step"].startswith("update(")
@@ -41,16 +51,10 @@ def test_scenario_without_the_series():
 
 def test_scenario_with_the_series():
     """With the series the cache is coherent after every step."""
-    steps = series.scenario(series.CHECKOUT)
+    steps = json.loads(run(PYTHON, SERIES / "scenario.py"))
     assert steps and all(step["coherent"] for step in steps)
 
 
 def test_examples_of_the_docs():
-    """The examples of docs/ref/signals.txt do what the page says."""
-    done = subprocess.run(
-        [str(series.venv_python()), str(series.TESTS / "examples.py")],
-        capture_output=True,
-        text=True,
-        env=series.plain_environment(PYTHONPATH=str(series.CHECKOUT)),
-    )
-    assert done.returncode == 0, done.stderr
+    """The examples of the docs do what the pages say."""
+    run(PYTHON, SERIES / "examples.py")

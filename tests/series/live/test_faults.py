@@ -132,7 +132,14 @@ def in_transaction(connection):
     if connection.vendor == "postgresql":
         return connection.connection.info.transaction_status.name != "IDLE"
     with connection.cursor() as cursor:
-        cursor.execute("SELECT @@in_transaction")
+        if connection.mysql_is_mariadb:
+            cursor.execute("SELECT @@in_transaction")
+        else:
+            cursor.execute(
+                "SELECT COUNT(*) FROM performance_schema.events_transactions_current"
+                " WHERE thread_id = ps_current_thread_id()"
+                " AND state = 'ACTIVE' AND autocommit = 'NO'"
+            )
         return bool(cursor.fetchone()[0])
 
 

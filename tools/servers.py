@@ -1,0 +1,216 @@
+"""
+Private database servers, started from the installed programs.
+
+A server and its data, in a temporary directory, belong to a keeper: this file
+as a program of its own, which ends them when its standard input ends. That's
+so when the command is done, and also when it's killed.
+"""
+
+import contextlib
+import glob
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tools.environment import ensure
+from tools.git import ROOT, Error, clean_environment, indent, run, say
+
+# For each: the requirements with its driver, and how Debian gets a server.
+SERVERS = {
+    "postgres": ("postgres", "apt-get install postgresql"),
+    "mariadb": ("mysql", "apt-get install mariadb-server"),
+    "mysql": (
+        "mysql",
+        "debootstrap --variant=minbase --include=mysql-server-core sid /DIR\n"
+        "  and set SERIES_MYSQL_ROOT=/DIR",
+    ),
+}
+# For the users that run servers: what they are called in a server's URL.
+USERS = {"postgres": "postgresql://postgres", "mysql": "mysql://root"}
+READY = "ready to accept connections", "ready for connections"
+SECONDS = 60
+# Bytes that the databases of Django's suite fit in.
+ENOUGH = 4 * 1024**3
+SETTINGS = ROOT / "tests" / "series" / "databases.py"
+
+
+@contextlib.contextmanager
+def server(name):
+    """
+    Give the environment in which tests/series/databases.py finds a server.
+
+    name: a key of SERVERS, or "sqlite", which needs none. The server is at the
+    address in SERIES_NAME_URL if that's set, or started. Its driver is
+    installed in .venv. Raise Error if there's no such server.
+    """
+    if name == "sqlite":
+        yield {"SERIES_DB": name}
+        return
+    variable = f"SERIES_{name.upper()}_URL"
+    python = ensure("django", SERVERS[name][0])
+    with contextlib.ExitStack() as stack:
+        url, origin = os.environ.get(variable), f"given by {variable}"
+        if not url:
+            url, origin = stack.enter_context(started(name)), "started for this run"
+        env = {"SERIES_DB": name, variable: url}
+        try:
+            command = [python, "-W", "ignore", SETTINGS]
+            done = run(*command, env=env, capture_output=True, timeout=SECONDS)
+            said = (done.stdout or done.stderr).strip().splitlines()[-1:]
+        except subprocess.TimeoutExpired:
+            done, said = None, [f"it gave no answer in {SECONDS} seconds"]
+        is_right = name == "postgres" or ("MariaDB" in said[0]) == (name == "mariadb")
+        if not done or done.returncode or not is_right:
+            raise Error(
+                f"the server {origin} is not a {name} that can be used:\n"
+                f"{indent(said)}\nNo test ran. Correct {variable}, or unset it to "
+                "have a server started."
+            )
+        address = urlsplit(url).netloc.rpartition("@")[2]
+        say(f"{name}: {said[0]} at {address} ({origin})")
+        yield env
+
+
+def missing(name, what):
+    """Return the Error that says what a server lacks, and what to do."""
+    return Error(
+        f"no {name} server could be started: {what}\n"
+        "No test ran. Put the address of one, scheme://user:password@host:port, in\n"
+        f"SERIES_{name.upper()}_URL, or install one; on Debian:\n  {SERVERS[name][1]}"
+    )
+
+
+def find_program(name, program):
+    """Return the path of a program; raise Error if the server lacks it."""
+    postgres = sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True)
+    places = os.pathsep.join([*os.get_exec_path(), *postgres, "/usr/sbin"])
+    if not (path := shutil.which(program, path=places)):
+        raise missing(name, f"{program} is not installed.")
+    return path
+
+
+def mysql_command():
+    """
+    Return the command of the MySQL in the folder SERIES_MYSQL_ROOT, which runs
+    with the libraries there, or of the installed one. Or raise Error.
+    """
+    if root := os.environ.get("SERIES_MYSQL_ROOT"):
+        paths = "lib*/ld-linux*.so.*", "usr/lib/*-linux-gnu", "usr/sbin/mysqld"
+        found = [glob.glob(f"{glob.escape(root)}/{path}") for path in paths]
+        if not all(found):
+            raise missing("mysql", f"SERIES_MYSQL_ROOT={root} has no {paths[2]}.")
+        loader, libraries, program = [one[0] for one in found]
+        command = [loader, "--library-path", libraries, program, "--no-defaults"]
+        return [*command, f"--basedir={root}/usr"]
+    program = find_program("mysql", "mysqld")
+    if "MariaDB" in run(program, "--version").stdout:
+        raise missing("mysql", f"{program} is MariaDB's.")
+    return [program, "--no-defaults"]
+
+
+def commands(name, port):
+    """
+    Return the command that makes a server's data in the working directory, and
+    the one that serves them on a port. Raise Error if it's not installed.
+    """
+    if name == "postgres":
+        make = "-D data -U postgres -A trust -E UTF8 --locale=C --no-sync"
+        serve = f"-D data -p {port} -c listen_addresses=127.0.0.1 -c fsync=off"
+        # Django's whole suite makes its tables in one transaction.
+        serve += " -c unix_socket_directories= -c max_locks_per_transaction=256"
+        programs = [[find_program(name, program)] for program in ("initdb", name)]
+    else:
+        # The socket's path is relative to the data: a whole one may be long.
+        serve = f"--datadir=./data --port={port} --bind-address=127.0.0.1"
+        serve += " --socket=socket --skip-log-bin --innodb-flush-method=nosync"
+        serve += " --innodb-flush-log-at-trx-commit=0"
+        make = "--datadir=./data"
+        if name == "mariadb":
+            make += " --auth-root-authentication-method=normal --skip-test-db"
+            names = "mariadb-install-db", "mariadbd"
+            programs = [[find_program(name, x), "--no-defaults"] for x in names]
+        else:
+            make += " --initialize-insecure"
+            serve += " --mysqlx=OFF --secure-file-priv=NULL"
+            programs = [mysql_command()] * 2
+    return [*programs[0], *make.split()], [*programs[1], *serve.split()]
+
+
+@contextlib.contextmanager
+def started(name):
+    """Give the URL of a new server, or raise Error; at the end, stop it."""
+    say(f"{name}: starting a server in a temporary directory ...")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    user = "postgres" if name == "postgres" else "mysql"
+    arguments = json.dumps([user, *commands(name, port)])
+    # Ctrl-C is for the command; the keeper sees that it ends.
+    with subprocess.Popen(
+        [sys.executable, "-m", "tools.servers", arguments],
+        cwd=ROOT,
+        env=clean_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as keeper:
+        if said := json.loads(keeper.stdout.readline() or '"It was killed."'):
+            raise missing(name, said)
+        yield f"{USERS[user]}@127.0.0.1:{port}"
+
+
+def keep(temp, user, *commands):
+    """Run commands in a directory; say "" when the last one's server is up."""
+    # MariaDB deletes in TMPDIR what looks like its own temporary tables.
+    options = {"cwd": temp, "env": {**os.environ, "TMPDIR": temp}}
+    if os.geteuid() == 0:
+        # No server runs as root.
+        users = {entry.pw_name: entry for entry in pwd.getpwall()}
+        entry = users.get(user, users["nobody"])
+        options.update(user=entry.pw_uid, group=entry.pw_gid, extra_groups=[])
+        os.chown(temp, entry.pw_uid, entry.pw_gid)
+    log = Path(temp, "log")
+    with log.open("wb") as file:
+        options.update(stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+        for command in commands:
+            process = subprocess.Popen(command, **options)
+            deadline = time.monotonic() + SECONDS
+            while process.poll() is None and time.monotonic() < deadline:
+                said = log.read_text(errors="replace")
+                if any(word in said for word in READY):
+                    print('""', flush=True)
+                    process.wait()
+                    return
+                time.sleep(0.1)
+            if process.returncode != 0:
+                break
+    said = log.read_text(errors="replace").splitlines()[-5:]
+    print(json.dumps(f"{Path(command[0]).name} failed:\n{indent(said)}"), flush=True)
+
+
+if __name__ == "__main__":
+    # Where there's enough memory, it's much faster than a disk.
+    memory = Path("/dev/shm")
+    is_enough = memory.is_dir() and shutil.disk_usage(memory).free > ENOUGH
+    place = memory if is_enough and "TMPDIR" not in os.environ else None
+    temp = tempfile.mkdtemp(prefix="series-", dir=place)
+    arguments = temp, *json.loads(sys.argv[1])
+    keeping = threading.Thread(target=keep, args=arguments, daemon=True)
+    keeping.start()
+    sys.stdin.read()
+    # For servers it means not to wait for their clients.
+    signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+    os.killpg(0, signal.SIGQUIT)
+    keeping.join(SECONDS / 6)
+    shutil.rmtree(temp, ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)
