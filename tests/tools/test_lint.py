@@ -121,7 +121,7 @@ def test_spelling(lint_one, spelling, capfd):
 
 @pytest.mark.parametrize("ci", ["true", ""])
 def test_no_dictionary(lint_one, monkeypatch, capfd, ci):
-    """Without a dictionary a line says what to install; in CI that's a fault."""
+    """Without a dictionary a line says what to install; CI fails."""
     monkeypatch.setenv("CI", ci)
     ours = lint.run
     broken = {"ENCHANT_CONFIG_DIR": "/nonexistent", "PYENCHANT_LIBRARY_PATH": "/no"}

@@ -281,7 +281,8 @@ check_pr.github_request = lambda *args: None
 check_pr.fetch_trac_ticket = lambda number: {
     "custom": {"stage": "Accepted", "has_patch": "1"}, "status": "assigned"
 }
-check_pr.main("x", "", "x", sys.stdin.read(), "1", sys.argv[2], summary_file=sys.argv[3])
+text, title, report = sys.stdin.read(), *sys.argv[2:]
+check_pr.main("x", "", "x", text, "1", title, summary_file=report)
 """
 
 
