@@ -5,9 +5,9 @@ import re
 import tarfile
 
 import pytest
-from test_pr import NOTES, TEMPLATE, commit, write_note
 
 from conftest import SDIST, SECOND, VERSION
+from test_pr import NOTES, TEMPLATE, commit, write_note
 
 NEXT = "6.1.4"
 FIXED = "Fixed #22543 -- Sent the signals from update()."
