@@ -1,4 +1,5 @@
-from django.db import connection
+from django.db import connection, transaction
+from django.db.models import signals
 
 from ...utils import Numbers, bench_setup, fill, settle, update_signals
 from .models import Account, Other, Owner
@@ -13,22 +14,30 @@ def receiver(**kwargs):
 class UpdateUnused:
     """
     Operations that update rows of a model, with receivers on the model that
-    the parameter names: none, another one, or the model itself.
+    the parameter names: none, another one, or the model itself. With
+    "transaction" there are none, but update() of one row is in a transaction;
+    with "saved", there are receivers of all four signals of save().
     """
 
-    params = ["none", "other", "pre_update", "post_update"]
+    params = ["none", "other", "pre_update", "post_update", "transaction", "saved"]
     param_names = ["receivers"]
 
     def setup(self, receivers):
         bench_setup(migrate=True)
         self.connected = []
-        if receivers != "none":
-            pre_update, post_update = update_signals()
-            if receivers == "other":
-                self.connected = [(pre_update, Other), (post_update, Other)]
-            else:
-                signal = {"pre_update": pre_update, "post_update": post_update}
-                self.connected = [(signal[receivers], Account)]
+        if receivers == "transaction":
+            self.time_update_1 = transaction.atomic(self.time_update_1)
+        elif receivers != "none":
+            both = update_signals()
+            self.connected = {
+                "other": [(signal, Other) for signal in both],
+                "pre_update": [(both[0], Account)],
+                "post_update": [(both[1], Account)],
+                "saved": [
+                    (signal, Account)
+                    for signal in (*both, signals.pre_save, signals.post_save)
+                ],
+            }[receivers]
         for signal, sender in self.connected:
             signal.connect(receiver, sender=sender)
         fill(Account, ROWS)
