@@ -390,8 +390,12 @@ class Mirror:
             self.tables[model].update(read(rows, model))
 
     def post_delete(self, sender, instance, using, **kwargs):
-        table = self.tables.get(sender._meta.concrete_model, {})
-        self.do(partial(table.pop, instance.pk, None), using)
+        model = sender._meta.concrete_model
+        if model in self.tables:
+            self.do(partial(self.delete, model, instance.pk), using)
+
+    def delete(self, model, key):
+        self.tables[model].pop(key, None)
 
     def do(self, function, using):
         if self.plan.style == "on_commit":
