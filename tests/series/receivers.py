@@ -395,7 +395,8 @@ class Audit:
 
         sender, model = kwargs["sender"], call.queryset.model
         instance, origin, raw = (kwargs[key] for key in ("instance", "origin", "raw"))
-        saved = call.instance
+        # A receiver may have added values of ancestors to those of a save().
+        saved = (call.child or call).instance
         good = instance is saved and (saved is None or origin is saved)
         self.check(good, "{}: instance {!r}, {!r} is saved", name, instance, saved)
         expected_raw = False

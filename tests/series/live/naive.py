@@ -27,12 +27,12 @@ def _update_by(naive_update):
 
 def _selection_by(naive_select):
     """Let naive_select(the right one, queryset, ...) select rows first."""
-    select = QuerySet._select_rows_to_update
+    select = QuerySet._select_pks
 
     def replaced(self, *args, **kwargs):
         return naive_select(select, self, *args, **kwargs)
 
-    return mock.patch.object(QuerySet, "_select_rows_to_update", replaced)
+    return mock.patch.object(QuerySet, "_select_pks", replaced)
 
 
 def _post_update_by(naive_send):
