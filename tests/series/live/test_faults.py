@@ -305,7 +305,10 @@ def test_receiver_raises(signal, call, block, error, rows, stored):
     if "goes_on" in seen:
         assert seen["goes_on"] is (block is in_savepoint)
         assert seen["needs_rollback"] is not seen["goes_on"]
-        assert isinstance(error, KeyboardInterrupt) or seen.get("cause") in (None, error)
+        assert isinstance(error, KeyboardInterrupt) or seen.get("cause") in (
+            None,
+            error,
+        )
     assert_undone(before, stored(), block)
 
 
