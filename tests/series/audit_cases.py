@@ -380,7 +380,7 @@ BROKEN = {
     "cases.Author: the queryset is a <class '__main__.EditorQuerySet'>": partial(
         naively, naive.ancestors_with_class_of_child, update_editors
     ),
-    "cases.Editor: the queryset is a <class 'django.db.models.query.QuerySet'>": partial(
+    "cases.Editor: the queryset is a <class 'django.db.models.query.": partial(
         post, update_editors, queryset=lambda q: QuerySet(Editor, using="default")
     ),
     "arguments ['extra']": partial(pre, extra=1),

@@ -19,8 +19,8 @@ What the audit checks at every call of QuerySet.update() and QuerySet._update():
 - "values" is a dictionary whose keys are names of concrete fields that aren't
   generated; both signals have the same one.
 - "instance" is what is saved if the call is the first one of _save_table(),
-  else None. Then it's "origin", too, and "raw" is what save_base() got. Else "origin" is the
-  "self" of a calling function, or the origin of the Collector at work.
+  else None. Then it's "origin", too, and "raw" is what save_base() got. Else
+  "origin" is the "self" of a calling function, or that of the Collector.
 - An update of ancestors' tables is announced for each with its part of the
   child's values, after the UPDATE of the child and before its post_update.
 - "pk_set" is a set, not empty, with exactly the keys that the querysets of

@@ -348,41 +348,6 @@ def test_other_database(signal, stored):
     assert_usable("other")
 
 
-@both_signals
-def test_nested_update_raises(signal, rows, stored):
-    """An exception of a receiver of an update in a receiver undoes both."""
-    before, error, active = stored(), Fault(), []
-
-    def nested(queryset, **kwargs):
-        if active:
-            raise error
-        active.append(True)
-        queryset.update(points=3)
-
-    with connected((signal, write), (signal, nested)):
-        assert in_autocommit(partial(update, rows))["error"] is error
-    assert_undone(before, stored(), in_autocommit)
-
-
-def test_save_that_inserts(rows, stored):
-    """
-    If save() tries an UPDATE first, pre_update can prevent the INSERT. But its
-    transaction is that of the UPDATE only: what a receiver wrote stays if the
-    INSERT fails.
-    """
-    before, error = stored(), Fault()
-    account = Account(pk=10**6, name=None)
-    with connected((pre_update, write), (pre_update, failing(error))):
-        assert in_autocommit(account.save)["error"] is error
-    assert account._state.adding is True
-    assert_undone(before, stored(), in_autocommit)
-    with connected((pre_update, write)):
-        assert type(in_autocommit(account.save)["error"]) is IntegrityError
-    assert stored()["Account"] == before["Account"]
-    assert stored("live_integerkey.points") == [7]
-    assert_usable()
-
-
 # The database raises.
 
 
@@ -698,32 +663,6 @@ def test_manual_receiver_raises(call, signal, rows, manual, stored):
     transaction.rollback()
     assert Account.objects.exists()
     assert stored() == before
-
-
-# on_commit().
-
-
-@pytest.mark.parametrize("block", BLOCKS)
-@both_signals
-def test_on_commit(signal, block, rows, stored):
-    """The callbacks run once, after the commit, unless a receiver raises."""
-    found = []
-
-    def receiver(using, **kwargs):
-        def hook():
-            assert not connection.in_atomic_block
-            found.append(stored("live_account.points"))
-
-        transaction.on_commit(hook, using=using)
-
-    with connected((pre_update, receiver), (post_update, receiver)):
-        with connected((signal, failing(Fault()))):
-            block(partial(update, rows))
-        assert found == []
-        TextKey.objects.all().delete()
-        block(partial(update, rows))
-    assert found == [[2, 2, 2, 2]] * 2
-    assert_usable()
 
 
 # Naive variants, with a receiver of post_update that raises.
