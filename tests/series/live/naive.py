@@ -301,6 +301,4 @@ SEEN_BY_MIRROR = [
     changed_values_not_used,
     post_update_sent_on_commit,
     update_split,
-    update_without_transaction,
-    update_in_transaction_on_default,
 ]

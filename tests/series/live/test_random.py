@@ -57,7 +57,7 @@ from . import models, naive
 set_hypothesis_home_dir(Path(__file__).resolve().parents[3] / ".work" / "hypothesis")
 
 MYSQL = connection.vendor == "mysql"
-SEQUENCES = int(os.environ.get("SERIES_SEQUENCES", 200))
+SEQUENCES = int(os.environ.get("SERIES_SEQUENCES", 100))
 FIRST_AUTO_PK = 1000
 
 # The rows that every sequence starts with, by the tables that depend on each
