@@ -8,46 +8,39 @@ label, "updates": how many the receivers were told of}, and each problem one of
 its own, {"test", "problem"}, as soon as it's found, so that no test can hide
 it.
 
-What the audit checks at every update:
+What the audit checks at every call of QuerySet.update() and QuerySet._update():
 
-- Each call of QuerySet.update() and QuerySet._update() announces each model
-  once: the model it was called for (a proxy for a proxy's queryset or saved
-  instance) and ancestors of that.
-- Both signals have exactly the documented arguments. They are sent in a
-  transaction on the database "using", which is queryset.db as well. The
-  querysets are not evaluated yet, have the class of the one that was updated,
-  and their model is the sender.
-- "values" is a dictionary whose keys are names of concrete fields.
-- "origin" is the object whose method was called: it's the "self" of a calling
-  function, or the origin of the Collector at work. It's None only if that
-  Collector has none.
-- post_update has the values (the same object), using, origin, and raw of a
-  pre_update that was sent in the same call, and is sent once at most.
-- "pk_set" is a set, not empty, and has exactly the keys which the queryset of
-  post_update gives, each once. Unless the update changed primary keys, it also
-  has exactly the keys that the queryset of pre_update gave. update() returns
-  the number of its keys.
+- Each signal is sent once at most, by the queryset's model, or by the class of
+  the saved instance if that's a proxy of it; not for none(), and not for
+  tables that Django created. Both have exactly the documented arguments, and
+  are sent in a transaction on "using", which is queryset.db as well. The
+  querysets are not evaluated yet, have the class of the one that was updated
+  (of an ancestor: QuerySet), and their model is the sender.
+- "values" is a dictionary whose keys are names of concrete fields that aren't
+  generated; both signals have the same one.
+- "instance" is what is saved if the call is the first one of _save_table(),
+  else None. Then it's "origin", too, and "raw" is what save_base() got. Else
+  "origin" is the "self" of a calling function, or that of the Collector.
+- An update of ancestors' tables is announced for each with its part of the
+  child's values, after the UPDATE of the child and before its post_update.
+- "pk_set" is a set, not empty, with exactly the keys that the querysets of
+  both signals give, each once. If the update changed primary keys, only one of
+  them has these. update() returns the number of its keys.
 - A call that ends well has sent post_update if its pre_update had rows, unless
   receivers removed all the values.
 - Completeness: each UPDATE that reaches a cursor is attributed. If
-  SQLUpdateCompiler executes it, its table's model must have been announced in
-  the same call, for the same database, with exactly the columns it sets and
-  the values it sets them to (expressions aren't compared), and post_update
-  must not have been sent yet. Conversely, post_update must not be sent without
-  such an UPDATE. Through tables that Django created are the exception: they
-  must not be announced. An UPDATE that doesn't come from SQLUpdateCompiler
-  must come from outside of the ORM: its nearest caller that isn't a backend
-  or in django/db/models/sql/ must not be in django/db/models/. Manager.raw()
-  would be reported, but no test uses it for an UPDATE.
+  SQLUpdateCompiler executes it, it must have been announced by the same call,
+  for the same database, with exactly the columns it sets and the values it
+  sets them to (expressions aren't compared), and post_update must not have been
+  sent yet. Conversely, post_update must not be sent without an UPDATE. An
+  UPDATE that doesn't come from SQLUpdateCompiler must come from outside of the
+  ORM: its nearest caller that isn't a backend or in django/db/models/sql/ must
+  not be in django/db/models/.
 
-Tests that send the signals or use a compiler themselves are left alone.
-
-If a receiver or another statement writes between pre_update and post_update,
-the two sets of keys may differ, and this comparison is left out; so it is if
-the transaction is broken already. The values of ancestors are compared as they
-were before receivers of the ancestors got them, who change them in vain. The
+Tests that send the signals or use a compiler themselves are left alone. If
+something else writes between pre_update and post_update, the two sets of keys
+may differ, and aren't compared; nor are they if the transaction is broken. The
 audit's own queries are hidden from execute wrappers and the log of queries.
-
 Updates of processes that tests start with settings of their own aren't seen,
 and a method which a test mocks isn't watched there.
 """
@@ -61,9 +54,14 @@ import re
 import threading
 import traceback
 import unittest
+from collections.abc import Hashable
 
-ARGUMENTS = {"signal", "sender", "queryset", "values", "using", "origin", "raw"}
+ARGUMENTS = {
+    *("signal", "sender", "queryset", "values"),
+    *("using", "instance", "origin", "raw"),
+}
 UPDATE = re.compile(r"\s*UPDATE\b", re.I)
+WRITE = re.compile(r"\s*(?:INSERT|UPDATE|DELETE|REPLACE)\b", re.I)
 # The modules whose code runs between the audit and what called for it.
 PASSED_OVER = (
     __name__,
@@ -73,7 +71,6 @@ PASSED_OVER = (
     "django.db.models.sql",
     "django.dispatch",
 )
-WRITE = re.compile(r"\s*(?:INSERT|UPDATE|DELETE|REPLACE)\b", re.I)
 
 
 class Report:
@@ -125,44 +122,37 @@ class Report:
 class Call:
     """A call of QuerySet.update() or QuerySet._update()."""
 
-    def __init__(self, queryset, method):
+    def __init__(self, queryset, method, instance, outer):
         self.queryset, self.method = queryset, method
-        self.announcements = []
+        # The instance that's saved, and the call in which it was made.
+        self.instance, self.outer = instance, outer
+        self.name = f"{method}() of {queryset.model._meta.label}"
+        # What pre_update said, and the keys that its queryset had, if known.
+        self.said, self.pks = None, None
+        self.pk_set = None
+        # The call of the child, if it's an update of an ancestor for that.
+        self.child = None
+        self.ancestors = []
+        self.statements = 0
         # Whether something else wrote while it was at work.
         self.disturbed = False
 
-    def find(self, test):
-        """Return the last announcement that passes a test, or None."""
-        return next(filter(test, reversed(self.announcements)), None)
-
-
-class Announcement:
-    """What pre_update said, and what became of it."""
-
-    def __init__(self, arguments, pks, is_ancestor):
-        self.sender, self.values = arguments["sender"], arguments["values"]
-        self.using, self.origin = arguments["using"], arguments["origin"]
-        self.raw = arguments["raw"]
-        # The primary keys of its queryset, or None if they are not known.
-        self.pks = pks
-        # What the UPDATE must set: what the receivers of the model that is
-        # updated make of it, but not those of ancestors.
-        self.final = dict(self.values) if is_ancestor else self.values
-        self.statements = 0
-        self.pk_set = None
-
-    @property
-    def table(self):
-        return self.sender._meta.db_table
-
-    def values_for_table(self):
-        """Return the values for the sender's own table."""
-        fields = ((self.sender._meta.get_field(n), v) for n, v in self.final.items())
-        return {
-            field.name: value
-            for field, value in fields
-            if field.model._meta.db_table == self.table
+    def values_of(self, model):
+        """Return the values for a model's own table."""
+        fields = {
+            field.name: field.model._meta.concrete_model
+            for field in self.said["sender"]._meta.concrete_fields
         }
+        values = self.said["values"].items()
+        model = model._meta.concrete_model
+        return {name: value for name, value in values if fields.get(name) is model}
+
+
+def frames():
+    """Yield the frames of the callers."""
+    frame = inspect.currentframe()
+    while frame := frame.f_back:
+        yield frame
 
 
 def caller():
@@ -170,13 +160,8 @@ def caller():
     Return the name of the module of the nearest caller which isn't a part of
     the audit, a signal, a database backend, or a compiler.
     """
-    frame = inspect.currentframe()
-    while frame:
-        name = frame.f_globals.get("__name__", "")
-        if not name.startswith(PASSED_OVER):
-            return name
-        frame = frame.f_back
-    return ""
+    names = (frame.f_globals.get("__name__", "") for frame in frames())
+    return next((name for name in names if not name.startswith(PASSED_OVER)), "")
 
 
 class Audit:
@@ -190,30 +175,39 @@ class Audit:
         """Return a list that belongs to the thread."""
         return self.local.__dict__.setdefault(name, [])
 
-    def problem(self, text, *args):
-        """Report a problem; it must not raise."""
-        self.report.problem(text.format(*args))
+    def call(self):
+        return self.stack("calls")[-1] if self.stack("calls") else None
+
+    def check(self, good, text, *args):
+        """Report a problem if there is one; it must not raise."""
+        if not good:
+            self.report.problem(text.format(*args))
+        return good
 
     # Where the audit looks.
 
     def install(self):
         """Watch querysets, compilers, collectors, and cursors."""
         from django.db.backends.utils import CursorWrapper
-        from django.db.models import QuerySet, signals
+        from django.db.models import Model, QuerySet, signals
         from django.db.models.deletion import Collector
         from django.db.models.sql.compiler import SQLUpdateCompiler
 
-        self.wrap(QuerySet, "update", self.watch_call)
-        self.wrap(QuerySet, "_update", self.watch_call)
-        for name in (
-            "execute_sql",
-            "execute_returning_sql",
-            "execute_returning_pks_sql",
+        for cls, name, watch in (
+            (QuerySet, "update", self.watch_call),
+            (QuerySet, "_update", self.watch_call),
+            (Model, "_save_table", self.watch_stacked("saved")),
+            (Collector, "delete", self.watch_stacked("collectors")),
+            (SQLUpdateCompiler, "execute_sql", self.watch_stacked("compilers")),
+            (
+                SQLUpdateCompiler,
+                "execute_returning_sql",
+                self.watch_stacked("compilers"),
+            ),
+            (CursorWrapper, "_execute", self.watch_statement),
+            (CursorWrapper, "_executemany", self.watch_statement),
         ):
-            self.wrap(SQLUpdateCompiler, name, self.watch_compiler)
-        self.wrap(Collector, "delete", self.watch_collector)
-        self.wrap(CursorWrapper, "_execute", self.watch_statement)
-        self.wrap(CursorWrapper, "_executemany", self.watch_statement)
+            self.wrap(cls, name, watch)
         signals.pre_update.connect(self.pre_update, weak=False)
         signals.post_update.connect(self.post_update, weak=False)
 
@@ -228,8 +222,10 @@ class Audit:
         setattr(cls, name, watched)
 
     def watch_call(self, method, queryset, name, args):
-        calls = self.stack("calls")
-        call = Call(queryset, name)
+        calls, saved = self.stack("calls"), self.stack("saved")
+        # The first call by _save_table() is that of the instance.
+        instance, saved[-1:] = saved[-1] if saved else None, [None] * bool(saved)
+        call = Call(queryset, name, instance, self.call())
         calls.append(call)
         try:
             result = method()
@@ -238,21 +234,15 @@ class Audit:
         self.guarded(self.check_call, call, result)
         return result
 
-    def watch_compiler(self, method, compiler, name, args):
-        compilers = self.stack("compilers")
-        compilers.append(compiler)
-        try:
-            return method()
-        finally:
-            compilers.pop()
+    def watch_stacked(self, name):
+        def watch(method, obj, *args):
+            self.stack(name).append(obj)
+            try:
+                return method()
+            finally:
+                self.stack(name).pop()
 
-    def watch_collector(self, method, collector, name, args):
-        collectors = self.stack("collectors")
-        collectors.append(collector)
-        try:
-            return method()
-        finally:
-            collectors.pop()
+        return watch
 
     def watch_statement(self, method, cursor, name, args):
         sql = str(args[0])
@@ -278,199 +268,237 @@ class Audit:
         try:
             check(*args)
         except Exception:
-            self.problem("{}", f"the audit failed:\n{traceback.format_exc()}")
+            self.check(False, "{}", f"the audit failed:\n{traceback.format_exc()}")
 
     # What it checks.
 
     def check_pre_update(self, kwargs):
-        sender, values, using = kwargs["sender"], kwargs["values"], kwargs["using"]
-        name = f"pre_update of {sender._meta.label}"
-        self.check_arguments(name, kwargs, ARGUMENTS)
-        if not isinstance(values, dict):
-            self.problem("{}: values is {!r}", name, values)
+        sender, values = kwargs["sender"], kwargs["values"]
+        name, call = f"pre_update of {sender._meta.label}", self.call()
+        if not (
+            self.check(call, "{}: sent outside of update() and _update()", name)
+            and self.check(call.said is None, "{}: sent twice", name)
+            and self.check(isinstance(values, dict), "{}: values is {!r}", name, values)
+        ):
             return
+        fields = {field.name: field for field in sender._meta.concrete_fields}
         for key in values:
-            if key not in {field.name for field in sender._meta.concrete_fields}:
-                self.problem("{}: {!r} is not a concrete field's name", name, key)
-        if sender._meta.auto_created:
-            self.problem("{}: its table is an automatic through table", name)
-        self.check_origin(name, sender, kwargs["origin"], kwargs["raw"])
-        call = self.stack("calls")[-1] if self.stack("calls") else None
-        if call is None:
-            self.problem("{}: sent outside of update() and _update()", name)
-            return
-        self.check_sender(name, call, sender, kwargs["origin"])
-        if call.find(lambda one: one.sender is sender):
-            self.problem("{}: sent twice in one {}()", name, call.method)
-        pks = self.primary_keys(name, kwargs["queryset"], using)
-        call.announcements.append(Announcement(kwargs, pks, bool(call.announcements)))
+            self.check(
+                key in fields and not fields[key].generated,
+                "{}: {!r} is not a concrete field's name",
+                name,
+                key,
+            )
+        self.check_arguments(name, call, kwargs, ARGUMENTS)
+        self.check_origin(name, call, kwargs)
+        created = sender._meta.auto_created
+        self.check(not created, "{}: its table is an automatic through table", name)
+        self.check(not call.queryset.query.is_empty(), "{}: of none()", name)
+        call.said = kwargs
+        call.pks = self.primary_keys(name, kwargs)
+        if call.child:
+            self.check_ancestor(name, call, call.child)
+
+    def check_ancestor(self, name, call, child):
+        """Check an update of an ancestor's table, for the update of a child."""
+        child.ancestors.append(call.queryset.model)
+        given, own = child.values_of(call.queryset.model), call.said["values"]
+        self.check(
+            own.keys() == given.keys() and all(own[key] is given[key] for key in own),
+            "{}: values {}, its child's are {}",
+            name,
+            own,
+            given,
+        )
+        child_model = child.queryset.model
+        self.check(
+            child.pk_set is None
+            and (child.statements or not child.values_of(child_model) or not call.pks),
+            "{}: not between the UPDATE and post_update of {}",
+            name,
+            child_model._meta.label,
+        )
 
     def check_post_update(self, kwargs):
-        sender, pk_set = kwargs["sender"], kwargs["pk_set"]
-        name = f"post_update of {sender._meta.label}"
-        self.check_arguments(name, kwargs, ARGUMENTS | {"pk_set"})
-        call = self.stack("calls")[-1] if self.stack("calls") else None
-        before = call and call.find(lambda one: one.values is kwargs["values"])
-        if before is None:
-            self.problem("{}: no pre_update had this dictionary of values", name)
+        sender, pk_set, values = kwargs["sender"], kwargs["pk_set"], kwargs["values"]
+        name, call = f"post_update of {sender._meta.label}", self.call()
+        if not self.check(
+            call and call.said and call.said["values"] is values,
+            "{}: no pre_update had this dictionary of values",
+            name,
+        ):
             return
-        for key in ("sender", "using", "origin", "raw"):
-            if getattr(before, key) is not kwargs[key]:
-                self.problem("{}: another {} than pre_update had", name, key)
-        if before.pk_set is not None:
-            self.problem("{}: sent twice for one pre_update", name)
-        # A child whose own table isn't changed is announced as well.
-        own = [before] if before.values_for_table() else call.announcements
-        if not any(one.statements for one in own):
-            self.problem("{}: sent without an UPDATE", name)
-        before.pk_set = pk_set
-        if not isinstance(pk_set, set) or not pk_set:
-            self.problem("{}: pk_set is {!r}", name, pk_set)
-            return
-        pks = self.primary_keys(name, kwargs["queryset"], kwargs["using"])
-        if pks is not None and pks != pk_set:
-            self.problem("{}: its queryset has {}, pk_set {}", name, pks, pk_set)
-        changes_pk = any(
-            field.name in before.values for field in sender._meta.pk_fields
+        self.check_arguments(name, call, kwargs, ARGUMENTS | {"pk_set"})
+        for key in ("sender", "using", "instance", "origin", "raw"):
+            same = call.said[key] is kwargs[key]
+            self.check(same, "{}: another {} than pre_update had", name, key)
+        self.check(call.pk_set is None, "{}: sent twice", name)
+        self.check(
+            call.statements or not call.values_of(sender) and call.ancestors,
+            "{}: sent without an UPDATE",
+            name,
         )
-        if before.pks is None or call.disturbed:
+        call.pk_set = set(pk_set)
+        good = isinstance(pk_set, set) and pk_set
+        if not self.check(good, "{}: pk_set is {!r}", name, pk_set):
             return
-        if len(before.pks) != len(pk_set) if changes_pk else before.pks != pk_set:
-            self.problem(
-                "{}: pre_update's queryset had {}, pk_set {}", name, before.pks, pk_set
-            )
+        pks = self.primary_keys(name, kwargs)
+        before = None if call.disturbed else call.pks
+        if any(field.name in values for field in sender._meta.pk_fields):
+            # They are all old ones, or all new ones.
+            if before is not None and len(before) == len(pk_set):
+                good = pk_set in (pks, before)
+                self.check(good, "{}: pk_set {} has other keys", name, pk_set)
+            return
+        good = pks in (None, pk_set)
+        self.check(good, "{}: its queryset has {}, pk_set {}", name, pks, pk_set)
+        good = before in (None, pk_set)
+        text = "{}: pre_update's queryset had {}, pk_set {}"
+        self.check(good, text, name, before, pk_set)
 
-    def check_arguments(self, name, kwargs, expected):
+    def check_arguments(self, name, call, kwargs, expected):
         """Check what both signals have in common."""
         from django.db import connections
+        from django.db.models import QuerySet
 
         queryset, using = kwargs["queryset"], kwargs["using"]
-        if kwargs.keys() != expected:
-            self.problem("{}: arguments {}", name, sorted(kwargs.keys() ^ expected))
-        if queryset.db != using:
-            self.problem("{}: queryset.db {}, using {}", name, queryset.db, using)
-        if queryset.model is not kwargs["sender"]:
-            self.problem("{}: a queryset of {}", name, queryset.model._meta.label)
-        if queryset._result_cache is not None:
-            self.problem("{}: the queryset is evaluated", name)
-        calls = self.stack("calls")
-        if calls and type(queryset) is not type(calls[-1].queryset):
-            self.problem("{}: the queryset is a {}", name, type(queryset))
-        if not connections[using].in_atomic_block:
-            self.problem("{}: not in a transaction on {}", name, using)
+        for good, text, *args in (
+            (
+                kwargs.keys() == expected,
+                "arguments {}",
+                sorted(kwargs.keys() ^ expected),
+            ),
+            (queryset.db == using, "queryset.db {}, using {}", queryset.db, using),
+            (
+                queryset.model is kwargs["sender"],
+                "a queryset of {}",
+                queryset.model._meta.label,
+            ),
+            (queryset._result_cache is None, "the queryset is evaluated"),
+            (connections[using].in_atomic_block, "not in a transaction on {}", using),
+        ):
+            self.check(good, "{}: " + text, name, *args)
+        outer = call.outer
+        if (
+            outer
+            and outer.said
+            and outer.said["origin"] is kwargs["origin"]
+            and call.queryset.model in outer.queryset.model._meta.all_parents
+        ):
+            call.child = outer
+        expected = QuerySet if call.child else type(call.queryset)
+        good = type(queryset) is expected
+        self.check(good, "{}: the queryset is a {}", name, type(queryset))
 
-    def check_origin(self, name, sender, origin, raw):
+    def check_origin(self, name, call, kwargs):
+        """Check the sender, and what says why there is an update."""
         from django.db.models import Model, QuerySet
 
-        if raw not in (True, False) or raw and not isinstance(origin, Model):
-            self.problem("{}: raw={!r} with origin {!r}", name, raw, type(origin))
+        sender, model = kwargs["sender"], call.queryset.model
+        instance, origin, raw = (kwargs[key] for key in ("instance", "origin", "raw"))
+        # A receiver may have added values of ancestors to those of a save().
+        saved = (call.child or call).instance
+        good = instance is saved and (saved is None or origin is saved)
+        self.check(good, "{}: instance {!r}, {!r} is saved", name, instance, saved)
+        expected_raw = False
+        if saved is not None:
+            if type(saved)._meta.concrete_model is model._meta.concrete_model:
+                model = type(saved)
+            expected_raw = next(
+                (
+                    frame.f_locals["raw"]
+                    for frame in frames()
+                    if frame.f_code.co_name == "_save_table"
+                ),
+                raw,
+            )
+        good = sender is model
+        self.check(good, "{}: but {} was updated", name, model._meta.label)
+        self.check(raw is expected_raw, "{}: raw={!r}", name, raw)
         collectors = self.stack("collectors")
-        if collectors and origin is collectors[-1].origin:
-            return
-        if not isinstance(origin, (Model, QuerySet)):
-            self.problem("{}: origin is of {}", name, type(origin))
-            return
-        model = origin.model if isinstance(origin, QuerySet) else type(origin)
-        if not issubclass(model, sender._meta.concrete_model):
-            self.problem("{}: origin is of {}", name, model._meta.label)
-        frame = inspect.currentframe()
-        while frame:
-            if frame.f_locals.get("self") is origin:
-                return
-            frame = frame.f_back
-        self.problem("{}: no method of its origin was called", name)
-
-    def check_sender(self, name, call, sender, origin):
-        """Check that the first announcement is of the model itself."""
-        from django.db.models import Model
-
-        model = call.queryset.model
-        if call.announcements:
-            if sender not in model._meta.all_parents:
-                self.problem("{}: not an ancestor of {}", name, model._meta.label)
-            return
-        if call.method == "_update" and isinstance(origin, Model):
-            if type(origin)._meta.concrete_model is model._meta.concrete_model:
-                model = type(origin)
-        if sender is not model:
-            self.problem("{}: but {} was updated", name, model._meta.label)
+        if not (collectors and origin is collectors[-1].origin):
+            good = isinstance(origin, (Model, QuerySet)) and any(
+                frame.f_locals.get("self") is origin for frame in frames()
+            )
+            self.check(good, "{}: origin is {!r}", name, type(origin))
 
     def check_statement(self, connection, sql):
         """Attribute a statement that writes, before it's executed."""
         calls, compilers = self.stack("calls"), self.stack("compilers")
-        compiler = compilers[-1] if compilers else None
-        table = compiler and compiler.query.base_table
-        call = calls[-1] if calls else None
+        compiler, call = compilers[-1] if compilers else None, self.call()
         if not compiler or not UPDATE.match(sql):
             for one in calls:
                 one.disturbed = True
-            if UPDATE.match(sql):
-                self.check_foreign_update(sql)
+            self.check(
+                not UPDATE.match(sql) or not caller().startswith("django.db.models"),
+                "the ORM executed it without SQLUpdateCompiler: {}",
+                sql,
+            )
             return
+        model, table = compiler.query.model, compiler.query.base_table
         for one in calls[:-1]:
-            one.disturbed = True
-        if connection is not compiler.connection or not sql.lstrip().startswith(
-            f"UPDATE {connection.ops.quote_name(table)} SET "
+            one.disturbed |= one is not call.child
+        start = f"UPDATE {connection.ops.quote_name(table)} SET "
+        good = connection is compiler.connection and sql.lstrip().startswith(start)
+        self.check(good, "not an UPDATE of {}: {}", table, sql)
+        if model._meta.auto_created or not call and not self.is_djangos():
+            # It isn't announced, or a test uses a compiler by itself.
+            return
+        if not self.check(
+            call
+            and call.said
+            and call.queryset.model is model
+            and call.said["using"] == connection.alias,
+            "no pre_update was sent for: {}",
+            sql,
         ):
-            self.problem("not an UPDATE of {}: {}", table, sql)
-        model = compiler.query.model
-        announced = call and call.find(
-            lambda one: one.sender._meta.concrete_model is model._meta.concrete_model
-        )
-        if model._meta.auto_created:
             return
-        if not call and not self.is_djangos():
-            # A test uses a compiler by itself.
-            return
-        if not announced or announced.using != connection.alias:
-            self.problem("no pre_update was sent for: {}", sql)
-            return
-        announced.statements += 1
-        if announced.pk_set is not None:
-            self.problem("executed after its post_update: {}", sql)
-        said = announced.values_for_table()
+        call.statements += 1
+        self.check(call.pk_set is None, "executed after its post_update: {}", sql)
+        self.check(call.statements == 1, "a second UPDATE: {}", sql)
+        said = call.values_of(model)
         does = {field.name: value for field, _, value in compiler.query.values}
-        if said.keys() != does.keys():
-            self.problem("announced with values for {}: {}", sorted(said), sql)
+        good = said.keys() == does.keys()
+        self.check(good, "announced with values for {}: {}", sorted(said), sql)
         for key in said.keys() & does.keys():
-            expression = hasattr(does[key], "resolve_expression")
-            if said[key] is not does[key] and not expression:
-                self.problem("announced with {}={!r}: {}", key, said[key], sql)
-
-    def check_foreign_update(self, sql):
-        """Check that an UPDATE of no compiler isn't one of the ORM's."""
-        if caller().startswith("django.db.models"):
-            self.problem("the ORM executed it without SQLUpdateCompiler: {}", sql)
+            good = said[key] is does[key] or hasattr(does[key], "resolve_expression")
+            self.check(good, "announced with {}={!r}: {}", key, said[key], sql)
 
     def check_call(self, call, result):
         """Check a call that ended without an exception."""
+        if not call.said or not call.said["values"]:
+            return
         rows = result if isinstance(result, int) else len(result)
+        if call.pk_set is not None:
+            good = rows == len(call.pk_set)
+            self.check(good, "{}: {} rows, pk_set {}", call.name, rows, call.pk_set)
+        elif not call.ancestors or call.statements:
+            # Else the receivers of the ancestors may have removed the values.
+            good = not rows and (call.disturbed or not call.pks)
+            self.check(good, "{}: no post_update for {}", call.name, call.pks or rows)
         model = call.queryset.model._meta.concrete_model
-        for one in call.announcements:
-            name = f"{call.method}() of {one.sender._meta.label}"
-            main = one.sender._meta.concrete_model is model
-            if one.pk_set is None:
-                if one.values and (one.pks and not call.disturbed):
-                    self.problem("{}: no post_update for {}", name, one.pks)
-                if one.values and main and rows:
-                    self.problem("{}: no post_update, but {} rows", name, rows)
-            elif main and rows != len(one.pk_set):
-                self.problem("{}: {} rows, pk_set {}", name, rows, one.pk_set)
+        for parent in model._meta.all_parents if call.pks else ():
+            good = not call.values_of(parent) or parent in call.ancestors
+            text = "{}: {} was not announced"
+            self.check(good, text, call.name, parent._meta.label)
 
-    def primary_keys(self, name, queryset, using):
+    def primary_keys(self, name, kwargs):
         """
-        Return the set of primary keys of a queryset, or None if the database
-        can't be asked because its transaction is broken.
+        Return the set of primary keys of a signal's queryset, or None if the
+        database can't be asked because its transaction is broken.
         """
         from django.db import connections
 
-        connection = connections[using]
+        connection = connections[kwargs["using"]]
         if connection.needs_rollback:
             return None
         with self.unnoticed(connection):
-            pks = list(queryset.values_list("pk", flat=True))
-        if len(pks) != len(set(pks)):
-            self.problem("{}: its queryset has rows twice: {}", name, pks)
+            pks = list(kwargs["queryset"].values_list("pk", flat=True))
+        if not all(isinstance(pk, Hashable) for pk in pks):
+            # post_update isn't sent for such ones, as the docs say.
+            return None
+        good = len(pks) == len(set(pks))
+        self.check(good, "{}: its queryset has rows twice: {}", name, pks)
         return set(pks)
 
     @contextlib.contextmanager

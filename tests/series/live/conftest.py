@@ -57,8 +57,11 @@ def _clean(_databases):
     for connection in connections.all():
         assert not connection.in_atomic_block
         connection.set_autocommit(True)
-        with transaction.atomic(using=connection.alias):
+        # MySQL checks a relation to the same table row by row.
+        with (
+            connection.constraint_checks_disabled(),
+            transaction.atomic(using=connection.alias),
+        ):
             for model in reversed(list(apps.get_models())):
-                model._base_manager.using(connection.alias)._raw_delete(
-                    connection.alias
-                )
+                rows = model._base_manager.using(connection.alias)
+                rows._raw_delete(connection.alias)

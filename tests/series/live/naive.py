@@ -8,15 +8,41 @@ from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from unittest import mock
 
-from django.db import connection, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db import transaction
 from django.db.models import query as models_query
 from django.db.models import signals
 from django.db.models.deletion import Collector
 from django.db.models.query import QuerySet
-from django.db.models.sql import compiler
-from django.db.models.sql.compiler import SQLUpdateCompiler
-from django.db.models.sql.subqueries import UpdateQuery
+
+
+def _update_by(naive_update):
+    """Let naive_update(the right one, queryset, ...) update with signals."""
+    update = QuerySet._update_with_signals
+
+    def replaced(self, *args, **kwargs):
+        return naive_update(update, self, *args, **kwargs)
+
+    return mock.patch.object(QuerySet, "_update_with_signals", replaced)
+
+
+def _selection_by(naive_select):
+    """Let naive_select(the right one, queryset, ...) select rows first."""
+    select = QuerySet._select_pks
+
+    def replaced(self, *args, **kwargs):
+        return naive_select(select, self, *args, **kwargs)
+
+    return mock.patch.object(QuerySet, "_select_pks", replaced)
+
+
+def _post_update_by(naive_send):
+    """Let naive_send(the right one, sender, ...) send post_update."""
+    send = signals.post_update.send
+
+    def replaced(sender, **kwargs):
+        return naive_send(send, sender, **kwargs)
+
+    return mock.patch.object(signals.post_update, "send", replaced)
 
 
 @contextmanager
@@ -27,24 +53,17 @@ def _update_in(atomic):
     The keys are selected in a transaction of their own, because they could
     not be locked otherwise.
     """
-    update = QuerySet._update_with_signals
-    execute = SQLUpdateCompiler.execute_returning_pks_sql
     module = SimpleNamespace(**{**vars(transaction), "atomic": atomic})
 
-    def naive_update(self, *args, **kwargs):
+    def naive_update(update, self, *args):
         with mock.patch.object(models_query, "transaction", module):
-            return update(self, *args, **kwargs)
+            return update(self, *args)
 
-    def naive_execute(self, *args, **kwargs):
-        with transaction.atomic(using=self.using, savepoint=False):
-            return execute(self, *args, **kwargs)
+    def naive_select(select, self, *args):
+        with transaction.atomic(using=self.db, savepoint=False):
+            return select(self, *args)
 
-    with (
-        mock.patch.object(QuerySet, "_update_with_signals", naive_update),
-        mock.patch.object(
-            SQLUpdateCompiler, "execute_returning_pks_sql", naive_execute
-        ),
-    ):
+    with _update_by(naive_update), _selection_by(naive_select):
         yield
 
 
@@ -61,25 +80,6 @@ def update_in_transaction_on_default():
 def update_in_durable_transaction():
     """The transaction insists on being the outermost."""
     return _update_in(lambda using, savepoint: transaction.atomic(using, durable=True))
-
-
-def update_in_transaction_by_hand():
-    """The transaction turns autocommit off, and on again at its end."""
-
-    @contextmanager
-    def atomic(using, savepoint):
-        transaction.set_autocommit(False, using=using)
-        try:
-            yield
-        except BaseException:
-            transaction.rollback(using=using)
-            raise
-        else:
-            transaction.commit(using=using)
-        finally:
-            transaction.set_autocommit(True, using=using)
-
-    return _update_in(atomic)
 
 
 def update_undone_for_exceptions_only():
@@ -101,107 +101,107 @@ def update_undone_for_exceptions_only():
     return _update_in(atomic)
 
 
-@contextmanager
 def post_update_sent_on_commit():
     """post_update is sent when the transaction has been committed."""
-    send = signals.post_update.send
-
-    def naive_send(sender, using, **kwargs):
-        transaction.on_commit(
+    return _post_update_by(
+        lambda send, sender, using, **kwargs: transaction.on_commit(
             lambda: send(sender=sender, using=using, **kwargs), using=using
         )
-
-    with mock.patch.object(signals.post_update, "send", naive_send):
-        yield
-
-
-@contextmanager
-def update_signals_sent_robustly():
-    """An exception of a receiver is logged, and nothing else."""
-    with (
-        mock.patch.object(signals.pre_update, "send", signals.pre_update.send_robust),
-        mock.patch.object(signals.post_update, "send", signals.post_update.send_robust),
-    ):
-        yield
-
-
-def transaction_begun_as_reader():
-    """On SQLite, the transaction of an update begins like any other."""
-    never = property(lambda self: False, lambda self, value: None)
-    return mock.patch.object(BaseDatabaseWrapper, "begin_for_write", never, create=True)
-
-
-def lists_as_parameters():
-    """Each value of a list in the "in" lookup is a parameter."""
-    return mock.patch.object(
-        type(connection.ops), "in_subquery_threshold", float("inf")
     )
 
 
-def update_in_one_statement():
-    """An update that is limited to selected rows isn't split."""
-    return mock.patch.object(compiler, "UPDATE_BATCH_SIZE", float("inf"))
+def post_update_sent_robustly():
+    """An exception of a receiver is logged, and nothing else."""
+    return mock.patch.object(
+        signals.post_update, "send", signals.post_update.send_robust
+    )
 
 
-@contextmanager
-def keys_of_pre_update():
-    """The keys are those of the rows that pre_update's queryset has."""
-    execute = SQLUpdateCompiler.execute_returning_pks_sql
-    send = signals.pre_update.send
-    keys = []
-
-    def naive_send(sender, queryset, **kwargs):
-        keys.append(set(queryset.values_list("pk", flat=True)))
-        return send(sender=sender, queryset=queryset, **kwargs)
-
-    def naive_execute(self, *args, **kwargs):
-        rows, pks = execute(self, *args, **kwargs)
-        return rows, {model: keys.pop() for model in pks}
-
-    with (
-        mock.patch.object(signals.pre_update, "send", naive_send),
-        mock.patch.object(
-            SQLUpdateCompiler, "execute_returning_pks_sql", naive_execute
-        ),
-    ):
-        yield
-
-
-@contextmanager
 def rows_selected_without_lock():
     """The rows to update are selected without FOR UPDATE."""
-    features = connection.features
-    with mock.patch.object(features, "has_select_for_update", False):
-        yield
+    return mock.patch.object(QuerySet, "select_for_update", lambda self, **kwargs: self)
 
 
-def keys_without_limit():
-    """MySQL and MariaDB aren't told how many rows an update's keys select."""
-    return mock.patch.object(UpdateQuery, "set_limits", lambda self, **kwargs: None)
+def rows_locked_against_references():
+    """The rows to update are locked as if their keys changed."""
+    lock = QuerySet.select_for_update
+    return mock.patch.object(
+        QuerySet, "select_for_update", lambda self, **kwargs: lock(self)
+    )
+
+
+def update_by_original_filter():
+    """The rows are selected and locked, and updated by the original filter."""
+
+    def naive_select(select, self, query, *args):
+        rows = select(self, query, *args)
+        for name in ("clear_where", "reset_refcounts", "add_filter"):
+            setattr(query, name, lambda *args: None)
+        return rows
+
+    return _selection_by(naive_select)
 
 
 @contextmanager
-def update_not_limited_to_selected_rows():
-    """The rows are selected and locked, and updated by the original filter."""
+def rows_locked_through_distinct():
+    """A distinct() wraps the lock in a subquery that reads a snapshot."""
 
-    def naive_execute(self, returning_fields=()):
-        pks = self.query.chain().get_compiler(self.using).select_ids_for_update()[2]
-        return [()] * self.execute_sql(compiler.ROW_COUNT), pks
+    def naive_select(select, self, *args):
+        if self.query.distinct:
+            self = QuerySet(self.model, using=self.db).filter(pk__in=self.values("pk"))
+        return select(self, self.query, *args[1:])
 
-    with mock.patch.object(
-        SQLUpdateCompiler, "execute_returning_pks_sql", naive_execute
-    ):
+    with _selection_by(naive_select):
         yield
 
 
-def _post_update_sent_by(naive_send):
-    """Let another function send post_update, given the real one."""
-    send = signals.post_update.send
+def update_split():
+    """The UPDATE is split into one for each row."""
+    update = QuerySet.update
 
-    def sent(sender, **kwargs):
-        return naive_send(send, sender, **kwargs)
+    def naive_update(self, **kwargs):
+        if not signals.post_update.has_listeners(self.model):
+            return update(self, **kwargs)
+        pks = self.order_by().values_list("pk", flat=True)
+        rows = QuerySet(self.model, using=self.db)
+        return sum(update(rows.filter(pk=pk), **kwargs) for pk in set(pks))
 
-    return mock.patch.object(signals.post_update, "send", sent)
+    return mock.patch.object(QuerySet, "update", naive_update)
+
+
+def ancestors_with_class_of_child():
+    """The querysets of ancestors have the class of the child's."""
+
+    def naive_update(update, self, *args):
+        with mock.patch.object(models_query, "QuerySet", type(self)):
+            return update(self, *args)
+
+    return _update_by(naive_update)
+
+
+def keys_of_pre_update():
+    """The keys are those of the rows that pre_update's queryset has."""
+    send = signals.pre_update.send
+    keys = {}
+
+    def naive_send(sender, queryset, values, **kwargs):
+        keys[id(values)] = set(queryset.values_list("pk", flat=True))
+        return send(sender=sender, queryset=queryset, values=values, **kwargs)
+
+    def naive_post(send, sender, values, pk_set, queryset, **kwargs):
+        pk_set = keys.pop(id(values))
+        queryset = QuerySet(sender, using=queryset.db).filter(pk__in=list(pk_set))
+        send(sender, values=values, pk_set=pk_set, queryset=queryset, **kwargs)
+
+    @contextmanager
+    def patched():
+        with (
+            _post_update_by(naive_post),
+            mock.patch.object(signals.pre_update, "send", naive_send),
+        ):
+            yield
+
+    return patched()
 
 
 def queryset_evaluated_again():
@@ -215,10 +215,10 @@ def queryset_evaluated_again():
             queryset = queryset.filter(pk__in=list(pk_set))
         send(sender, origin=origin, queryset=queryset, pk_set=pk_set, **kwargs)
 
-    return _post_update_sent_by(naive_send)
+    return _post_update_by(naive_send)
 
 
-def parents_not_announced():
+def ancestors_not_announced():
     """Only the model that update() was called on is announced."""
 
     def naive_send(send, sender, origin, **kwargs):
@@ -226,81 +226,79 @@ def parents_not_announced():
             return
         send(sender, origin=origin, **kwargs)
 
-    return _post_update_sent_by(naive_send)
+    return _post_update_by(naive_send)
 
 
 def save_not_announced():
     """save() sends only pre_save and post_save, as ever."""
 
-    def naive_send(send, sender, origin, **kwargs):
-        if isinstance(origin, sender):
-            return
-        send(sender, origin=origin, **kwargs)
+    def naive_send(send, sender, instance, **kwargs):
+        if instance is None:
+            send(sender, instance=instance, **kwargs)
 
-    return _post_update_sent_by(naive_send)
+    return _post_update_by(naive_send)
+
+
+def _without_receivers(cls, name):
+    """Let a method of a class work without receivers of updates."""
+    method = getattr(cls, name)
+
+    def replaced(*args, **kwargs):
+        with (
+            mock.patch.object(signals.pre_update, "receivers", []),
+            mock.patch.object(signals.post_update, "receivers", []),
+        ):
+            return method(*args, **kwargs)
+
+    return mock.patch.object(cls, name, replaced)
 
 
 def bulk_update_not_announced():
     """bulk_update() updates without receivers."""
-    bulk_update = QuerySet.bulk_update
-
-    def naive_bulk_update(self, *args, **kwargs):
-        with mock.patch.object(QuerySet, "_has_update_listeners", return_value=False):
-            return bulk_update(self, *args, **kwargs)
-
-    return mock.patch.object(QuerySet, "bulk_update", naive_bulk_update)
+    return _without_receivers(QuerySet, "bulk_update")
 
 
 def on_delete_not_announced():
     """The updates by delete() are made without receivers."""
-    delete = Collector.delete
-
-    def naive_delete(self):
-        with mock.patch.object(QuerySet, "_has_update_listeners", return_value=False):
-            return delete(self)
-
-    return mock.patch.object(Collector, "delete", naive_delete)
-
-
-@contextmanager
-def old_keys_in_pk_set():
-    """pk_set has the keys that the rows had before the update."""
-    execute = SQLUpdateCompiler.execute_returning_pks_sql
-    select = SQLUpdateCompiler.select_ids_for_update
-
-    def naive_execute(self, *args, **kwargs):
-        features = self.connection.features
-        with mock.patch.object(features, "can_return_rows_from_update", False):
-            return execute(self, *args, **kwargs)
-
-    def naive_select(self):
-        ids, related_ids, pks = select(self)
-        pks = {model: set(related_ids.get(model, ids)) for model in pks}
-        return ids, related_ids, pks
-
-    with (
-        mock.patch.object(
-            SQLUpdateCompiler, "execute_returning_pks_sql", naive_execute
-        ),
-        mock.patch.object(SQLUpdateCompiler, "select_ids_for_update", naive_select),
-    ):
-        yield
+    return _without_receivers(Collector, "delete")
 
 
 def changed_values_not_used():
     """pre_update's receivers change what is announced, and not the update."""
-    update = QuerySet._update_with_signals
+    send = signals.pre_update.send
 
-    def naive_update(self, query, *args, **kwargs):
-        query.chain = lambda *args, **kwargs: naive_chain(query, *args, **kwargs)
-        return update(self, query, *args, **kwargs)
+    def naive_send(sender, values, **kwargs):
+        before = dict(values)
+        send(sender=sender, values=values, **kwargs)
+        changed.append((values, dict(values)))
+        values.clear()
+        values.update(before)
 
-    def naive_chain(query, *args, **kwargs):
-        chained = UpdateQuery.chain(query, *args, **kwargs)
-        if isinstance(chained, UpdateQuery):
-            chained.values = query.values.copy()
-            chained.related_updates = query.related_updates.copy()
-            chained.add_update_values = lambda values: None
-        return chained
+    def naive_post(send, sender, values, **kwargs):
+        said = [after for before, after in changed if before is values]
+        send(sender, values=said[-1] if said else values, **kwargs)
 
-    return mock.patch.object(QuerySet, "_update_with_signals", naive_update)
+    changed = []
+
+    @contextmanager
+    def patched():
+        with (
+            _post_update_by(naive_post),
+            mock.patch.object(signals.pre_update, "send", naive_send),
+        ):
+            yield
+
+    return patched()
+
+
+# What a mirror of the rows that hears of them by signals alone must notice.
+SEEN_BY_MIRROR = [
+    queryset_evaluated_again,
+    save_not_announced,
+    bulk_update_not_announced,
+    on_delete_not_announced,
+    ancestors_not_announced,
+    changed_values_not_used,
+    post_update_sent_on_commit,
+    update_split,
+]
