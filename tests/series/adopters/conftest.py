@@ -66,6 +66,7 @@ def configure():
             "default": {
                 "ENGINE": "haystack.backends.whoosh_backend.WhooshEngine",
                 "STORAGE": "ram",
+                "SILENTLY_FAIL": False,
             }
         },
         HAYSTACK_SIGNAL_PROCESSOR="haystack.signals.RealtimeSignalProcessor",
@@ -83,6 +84,7 @@ def configure():
             importlib.import_module(f"with_{name}.receivers")
 
 
+pytest.register_assert_rewrite("cases")
 configure()
 
 

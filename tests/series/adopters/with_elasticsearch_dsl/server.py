@@ -3,6 +3,7 @@
 import json
 
 from elastic_transport import ApiResponseMeta, BaseNode, HttpHeaders
+from elastic_transport._node import NodeApiResponse
 
 # What was indexed last for each _id.
 indexed = {}
@@ -28,7 +29,8 @@ class RecordingNode(BaseNode):
             duration=0.0,
             node=self.config,
         )
-        return meta, json.dumps({"errors": False, "items": items}).encode()
+        body = json.dumps({"errors": False, "items": items}).encode()
+        return NodeApiResponse(meta, body)
 
     def close(self):
         """Do nothing, as there's no connection."""
