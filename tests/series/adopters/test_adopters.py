@@ -48,7 +48,9 @@ def run(directory, **env):
         outcome = {x.tag: x.get("message") for x in case}
         if "skipped" not in outcome:
             failure = outcome.get("error") or outcome.get("failure")
-            numbers = {x.get("name"): int(x.get("value")) for x in case.iter("property")}
+            numbers = {
+                x.get("name"): int(x.get("value")) for x in case.iter("property")
+            }
             results[package, case.get("name")] = failure, numbers
     return results
 
