@@ -2,7 +2,7 @@
 Django and the six packages, set up for the tests in this directory.
 
 SERIES_DJANGO is the path of another Django than the one that is installed.
-SERIES_RECEIVERS=no leaves the receivers out; unpatched Django has no signals
+SERIES_CONNECT=no leaves the receivers out; unpatched Django has no signals
 for them.
 """
 
@@ -24,14 +24,7 @@ sys.path[:0] = [DJANGO, str(HERE)] if DJANGO else [str(HERE)]
 import django  # noqa: E402
 from django.conf import settings  # noqa: E402
 
-PACKAGES = {
-    "django-cacheops": "cacheops",
-    "django-haystack": "haystack",
-    "django-auditlog": "auditlog",
-    "django-simple-history": "simple_history",
-    "django-reversion": "reversion",
-    "django-elasticsearch-dsl": "elasticsearch_dsl",
-}
+APPS = sorted(path.name for path in HERE.glob("with_*"))
 # Redis, with nothing but a socket in here; it ends when its input does.
 REDIS = """
 redis-server --port 0 --unixsocket $0 --save "" --dir "$(dirname $0)" >/dev/null &
@@ -54,7 +47,7 @@ def configure():
             "django_elasticsearch_dsl",
             "django.contrib.auth",
             "django.contrib.contenttypes",
-            *(f"with_{name}" for name in PACKAGES.values()),
+            *APPS,
         ],
         DATABASES={
             "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
@@ -79,9 +72,9 @@ def configure():
     from django.db.models import signals
 
     patched = hasattr(signals, "post_update")
-    if patched and os.environ.get("SERIES_RECEIVERS") != "no":
-        for name in PACKAGES.values():
-            importlib.import_module(f"with_{name}.receivers")
+    if patched and os.environ.get("SERIES_CONNECT") != "no":
+        for app in APPS:
+            importlib.import_module(f"{app}.receivers")
 
 
 pytest.register_assert_rewrite("cases")

@@ -78,7 +78,7 @@ def fetch(package, version):
 
 
 def run_suite(package, suite, sdist, mode):
-    """Return {test: Counter of outcomes} and how many updates were announced."""
+    """Return {test: Counter of outcomes} and how many updates were sent."""
     directory = WORK / mode / package
     unpack(sdist, directory)
     (source,) = directory.iterdir()

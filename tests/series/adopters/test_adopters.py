@@ -16,10 +16,10 @@ from pathlib import Path
 import django
 import pytest
 from cases import Cases
-from conftest import HERE, PACKAGES
 
+HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
-SERIES = "SERIES_DJANGO", "SERIES_RECEIVERS"
+SERIES = "SERIES_DJANGO", "SERIES_CONNECT"
 UPDATES = {
     name
     for name, value in vars(Cases).items()
@@ -71,12 +71,12 @@ def unpatched(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def unheard(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("unheard"), SERIES_RECEIVERS="no")
+    return run(tmp_path_factory.mktemp("unheard"), SERIES_CONNECT="no")
 
 
 @pytest.fixture(scope="module")
 def heard(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("heard"), SERIES_RECEIVERS="yes")
+    return run(tmp_path_factory.mktemp("heard"), SERIES_CONNECT="yes")
 
 
 @pytest.mark.parametrize("name", ["unpatched", "unheard"])
@@ -98,21 +98,26 @@ def test_each_passes(heard):
 
 def test_document(unpatched, heard):
     """The table says what was measured, for each package that could run."""
-    text = (ROOT / "docs" / "adopters.md").read_text()
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in text.splitlines()
-        if line.startswith("| django-")
-    ]
-    table = {name: cells for name, *cells in rows if name in PACKAGES}
-    assert table.keys() == PACKAGES.keys()
-    for package, name in PACKAGES.items():
-        receivers = (HERE / f"with_{name}" / "receivers.py").read_text()
+    text = (ROOT / "docs" / "adopters.md").read_text(encoding="utf-8")
+    for app in HERE.glob("with_*"):
+        name = app.name.removeprefix("with_")
+        package = "django-" + name.replace("_", "-")
+        receivers = (app / "receivers.py").read_text()
         lines = [line for line in receivers.splitlines() if line.strip()]
-        facts = [importlib.metadata.version(package), len(lines)]
+        facts = [package, importlib.metadata.version(package), len(lines)]
         key = name, "test_count_queries"
         if key in heard:
             (_, before), (_, after) = unpatched[key], heard[key]
             for action in ("save", "update"):
                 facts += [before[action], after[action]]
-        assert table[package][: len(facts)] == list(map(str, facts)), package
+        row = f"\n| {' | '.join(map(str, facts))} |"
+        assert row in text, row
+
+
+@pytest.mark.skipif(
+    "SERIES_SUITES" not in os.environ, reason="series.py test --adopters --suites"
+)
+def test_suites():
+    """The suites have the results that the document says they have."""
+    done = subprocess.run([sys.executable, HERE / "suites.py"])
+    assert done.returncode == 0

@@ -1,4 +1,4 @@
-"""A pytest plugin: receivers of both signals for every model, doing nothing."""
+"""A pytest plugin with receivers of both signals that do nothing."""
 
 import json
 import os

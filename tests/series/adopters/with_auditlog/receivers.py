@@ -17,7 +17,7 @@ def log_updates(sender, queryset, instance, origin, **kwargs):
         LogEntry = get_logentry_model()
         old_rows = getattr(origin, f"_auditlog_{sender._meta.label}")
         for obj in queryset:
-            if changes := model_instance_diff(old_rows[obj.pk], obj):
+            if changes := model_instance_diff(old_rows.get(obj.pk), obj):
                 action = LogEntry.Action.UPDATE
                 LogEntry.objects.log_create(obj, action=action, changes=changes)
 
