@@ -27,7 +27,7 @@ from django.conf import settings  # noqa: E402
 APPS = sorted(path.name for path in HERE.glob("with_*"))
 # Redis, with nothing but a socket in here; it ends when its input does.
 REDIS = """
-redis-server --port 0 --unixsocket $0 --save "" --dir "$(dirname $0)" >/dev/null &
+redis-server --port 0 --unixsocket "$0" --save "" --dir "$(dirname "$0")" >/dev/null &
 read _; kill $!; wait"""
 directory = tempfile.TemporaryDirectory(prefix="adopters-")
 SOCKET = Path(directory.name, "redis")
