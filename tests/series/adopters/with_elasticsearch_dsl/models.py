@@ -1,0 +1,9 @@
+import abstract
+
+
+class Author(abstract.Author):
+    pass
+
+
+class Book(abstract.Book):
+    pass
