@@ -28,7 +28,7 @@ LANDS = re.compile(rb'^lands = "(.*)"$', re.M)
 
 
 def make_room(clone, commit):
-    """Make the room with a commit of a clone, or raise Error if it has none."""
+    """Make the room with a commit of a clone, or raise Error."""
     template = ("rev-parse", "-q", "--verify", f"{commit}:{TEMPLATE}")
     if not clone.is_dir() or not succeeds(*template, cwd=clone):
         raise Error(
