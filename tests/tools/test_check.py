@@ -42,18 +42,17 @@ def main_part(repo, subject):
 
 
 WRONG = {
-    "gap": (rename(SECOND, SECOND.replace("0002", "0003")), f"{SECOND}: export would"),
-    "name": (rename(FIRST, "signals/0001-other.patch"), "0001-other.patch: export"),
-    "commit id": (replace(FIRST, "From 0000", "From 1234"), f"{FIRST}: export would"),
-    "number": (replace(ALONE, "[PATCH]", "[PATCH 1/2]"), f"{ALONE}: export would"),
-    "other tree": (replace(SECOND, '"sent"', '"SENT"'), f"{SECOND}: export would"),
-    "shifted": (replace(FIRST, "@@ -2,", "@@ -3,"), f"{FIRST}: export would"),
-    "commit": (commit, "0003-Refs-22543-Added-more.patch: export would"),
-    "stray": (create("patches/0001-a.patch"), "patches/0001-a.patch belongs to no"),
-    "unlisted": (create("patches/other/0001-a.patch"), "other/0001-a.patch belongs"),
-    "unknown main": (
-        lambda repo: main_part(repo, "fixup! Refs #22543 -- Removed the signals."),
-        f"patches-main/{FIRST} belongs to no pull request",
+    "gap": (rename(SECOND, SECOND.replace("0002", "0003")), f"{SECOND}: is not what"),
+    "name": (rename(FIRST, "signals/0001-other.patch"), "0001-other.patch: is not"),
+    "commit id": (replace(FIRST, "From 0000", "From 1234"), f"{FIRST}: is not what"),
+    "number": (replace(ALONE, "[PATCH]", "[PATCH 1/2]"), f"{ALONE}: is not what"),
+    "other tree": (replace(SECOND, '"sent"', '"SENT"'), f"{SECOND}: is not what"),
+    "shifted": (replace(FIRST, "@@ -2,", "@@ -3,"), f"{FIRST}: is not what"),
+    "commit": (commit, "Added more.: is new"),
+    "stray": (create("patches/0001-a.patch"), "patches/0001-a.patch: is not what"),
+    "unlisted": (
+        create("patches/other/0001-a.patch"),
+        "other/0001-a.patch: is not what",
     ),
     "state": (
         lambda repo: (repo.checkout / ".git/series-state").write_text("applying"),

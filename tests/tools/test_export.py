@@ -34,8 +34,7 @@ def test_edit_commit_export(repo):
     before = repo.series()
     repo.commit(f"{NEW}\n\nWith a body.")
     tree = repo.git("rev-parse", "HEAD^{tree}")
-    output = repo.good("export")
-    assert f"{NEW}: is new, in signals" in output
+    output = repo.good("export", "--to", "signals")
     name = "signals/0003-Refs-22543-Added-a-third.patch"
     assert f"wrote patches/{name}" in output
     after = repo.series()
@@ -65,25 +64,13 @@ def test_autosquash(repo):
     repo.good("check")
 
 
-def test_new_commit_within_a_pull_request(repo):
-    """A new commit goes where both its neighbours are."""
-    rebuild(repo, 0, 1, NEW, 2)
-    repo.good("export")
-    assert sorted(repo.series()) == [
-        ALONE,
-        FIRST,
-        "signals/0002-Refs-22543-Added-a-third.patch",
-        SECOND.replace("0002", "0003"),
-    ]
-
-
 @pytest.mark.parametrize("name", ["lines", "signals"])
 def test_new_commit_between_pull_requests(repo, name):
-    """A new commit between two pull requests goes where --to says."""
+    """A new commit goes where --to says."""
     rebuild(repo, 0, NEW, 1, 2)
     before = repo.series()
     output = repo.bad("export")
-    assert f"{NEW}: is new between lines and signals" in output
+    assert f"{NEW}: is new: say where" in output
     assert repo.series() == before
     assert "has no nosuch" in repo.bad("export", "--to", "nosuch")
     repo.good("export", "--to", name)
@@ -99,7 +86,7 @@ def test_new_pull_request(repo):
     with (repo.patches / "series.toml").open("a") as file:
         file.write('[[pull_request]]\nname = "more"\nafter = []\n')
     repo.commit(NEW)
-    assert "more would be empty" in repo.bad("export")
+    assert "is new" in repo.bad("export")
     repo.good("export", "--to", "more")
     assert "more/0001-Refs-22543-Added-a-third.patch" in repo.series()
 
@@ -108,7 +95,7 @@ def test_no_commit_left(repo):
     """A new subject of a pull request's only commit can't move it silently."""
     before = repo.series()
     rebuild(repo, "Fixed #1 -- Said it otherwise.", 1, 2)
-    assert "lines would be empty" in repo.bad("export")
+    assert "is new" in repo.bad("export")
     assert repo.series() == before
     repo.good("export", "--to", "lines")
     assert "lines/0001-Fixed-1-Said-it-otherwise.patch" in repo.series()
@@ -118,7 +105,7 @@ def test_reworded_commit(repo):
     """A new subject gives a new name, and the old file is removed."""
     message = "Fixed #22543 -- Said it otherwise."
     repo.git("commit", "--quiet", "--amend", "-m", message)
-    output = repo.good("export")
+    output = repo.good("export", "--to", "signals")
     assert f"removed patches/{SECOND}" in output
     assert sorted(repo.series()) == [
         ALONE,
@@ -135,7 +122,7 @@ def test_odd_contents_come_back(repo):
     (repo.checkout / "extras" / "a b\u2297.txt").write_text("no newline")
     repo.commit("Fixed #22543 -- Added \u00e9 and odd files.")
     tree = repo.git("rev-parse", "HEAD^{tree}")
-    repo.good("export")
+    repo.good("export", "--to", "signals")
     series = repo.series()
     repo.git("reset", "--quiet", "--hard", "upstream/6.1.3")
     repo.good("apply", "--force")
@@ -193,7 +180,7 @@ def same(repo):
         (merge, "is a merge commit"),
         (empty, "changes nothing"),
         (back, "no commits on top of upstream/6.1.3"),
-        (unrelated, "isn't based on upstream/6.1.3"),
+        (unrelated, "no commits on top of upstream/6.1.3"),
         (mixed, "are mixed"),
         (same, "two patches have the same subject"),
     ],
@@ -210,8 +197,9 @@ def test_killed(repo, tmp_path):
     """An export that was killed is completed by the next."""
     repo.commit(NEW)
     kill = repo.wrap_git(tmp_path, 'case "$1" in update-ref) kill -9 $PPID;; esac')
-    assert repo.run("export", **kill).returncode == -9
-    assert "are written" in repo.good("export") or len(repo.series()) == 4
+    assert repo.run("export", "--to", "signals", **kill).returncode == -9
+    repo.good("export")
+    assert len(repo.series()) == 4
     repo.good("check")
 
 

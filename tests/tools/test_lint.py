@@ -96,7 +96,7 @@ def spelling(python):
         ("isort", "django/two.py", "import sys\nimport os\n\nos, sys\n", "+import"),
         ("flake8", "django/two.py", "import os\n", "F401"),
         ("flake8", "django/two.py", f'"""{"long " * 15}line."""\n', "W505"),
-        ("lint.py", "docs/contents.txt", DOC + "word " * 17 + "\n", "too long"),
+        ("lint", "docs/contents.txt", DOC + "word " * 17 + "\n", "too long"),
         ("blacken_docs", "docs/contents.txt", DOC + CODE, "Rewriting"),
         ("docs", "docs/contents.txt", DOC + "\n:ref:`gone`\n", "gone"),
         ("docs", "docs/contents.txt", DOC + "\n:nope:`x`\n", "nope"),

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import subprocess
 import tarfile
 
 import pytest
@@ -31,8 +32,6 @@ def release(repo, tmp_path):
         for name in ("PKG-INFO", "pyproject.toml", "backend.py"):
             file = tree / name
             file.write_text(file.read_text().replace(VERSION, NEXT))
-        with (tree / "pyproject.toml").open("a") as file:
-            file.write('classifiers = ["Programming Language :: Python :: 3.99"]\n')
         query = tree / "django" / "query.py"
         for old, new in changes:
             assert old in query.read_text()
@@ -81,72 +80,49 @@ def resolve(repo, room, text):
     repo.git("add", "django/query.py", cwd=room)
 
 
-def test_main_is_a_no_op(repo, clone):
-    """Where all applies as it is, nothing changes, here or in the clone."""
-    first, refs = files(repo), repo.git("for-each-ref", cwd=clone)
-    assert "All patches apply" in repo.good("rebase", str(clone), "main")
-    # The note of "signals" is now made on that of "lines".
-    before = files(repo)
-    assert before.keys() == first.keys()
-    assert "wrote" not in repo.good("rebase", str(clone))
-    assert files(repo) == before
-    assert repo.git("for-each-ref", cwd=clone) == refs
-    assert not (repo.root / ".work" / "upstream").exists()
-
-
-def test_main_has_moved(repo, clone):
-    """Git merges what it can, keeps others' notes, and the notes are anew."""
+def test_main_applies(repo, clone):
+    """
+    Git merges what it can, and keeps others' notes. Nothing changes, here or
+    in the clone.
+    """
     change(repo, clone, "LINE_13 = 13", "LINE_13 = 130")
     text = (clone / NOTES).read_text()
     commit(repo, clone, {NOTES: text.replace("* ...\n\nS", "* Others.\n\nS")})
-    before = files(repo)
+    before, refs = files(repo), repo.git("for-each-ref", cwd=clone)
+    assert "All patches apply" in repo.good("rebase", str(clone), "main")
     repo.good("rebase", str(clone))
-    after = files(repo)
-    # The patch of "lines" has other context on main, but git can merge it.
-    assert after.keys() == before.keys()
-    assert all(after[name] == before[name] for name in before if "main" not in name)
-    (note,) = [
-        text for name, text in after.items() if name.startswith("patches-main/l")
-    ]
-    assert b"* Others.\n" in note and b"\n+* lines.\n" in note
-    repo.good("rebase", str(clone))
-    assert files(repo) == after
+    assert (files(repo), repo.git("for-each-ref", cwd=clone)) == (before, refs)
+    assert not (repo.root / ".work" / "upstream").exists()
 
 
 def test_main_conflict(repo, clone):
     """
-    A conflict names the patch and the file. Nothing is written until it is
-    resolved; then the patch that was is kept for main, and used there.
+    A conflict names the patch and the file, and changes nothing. What is
+    resolved becomes a patch for main by the commands that are given.
     """
     change(repo, clone, '"quiet"', '"silent"')
     before = files(repo)
     output = repo.bad("rebase", str(clone))
-    assert f"signals does not apply: {FIXED}\n  django/query.py" in output
-    assert "under way" in repo.bad("rebase", str(clone))
-    room = repo.root / ".work" / "upstream" / "django"
-    repo.git("add", "django/query.py", cwd=room)
-    assert "still are conflicts" in repo.bad("rebase", "--continue")
+    assert f"signals does not apply: {FIXED}:\n  django/query.py" in output
     assert files(repo) == before
+    room = repo.root / ".work" / "upstream" / "django"
     resolve(repo, room, '    return "sent loudly"')
-    repo.good("rebase", "--continue")
+    for line in output.replace("FILES", ".").splitlines():
+        if line.startswith("  git "):
+            subprocess.run(line, shell=True, cwd=room, env=repo.env, check=True)
     after = files(repo)
-    names = [name for name in after if name.startswith("patches-main/signals/")]
-    assert [name[21:34] for name in sorted(names)] == ["0001-Fixed-22", "0002-fixup-Fi"]
-    assert b'"silent"\n+    return "sent loudly"' in after[sorted(names)[0]]
-    assert all(after[name] == before[name] for name in before if "main" not in name)
+    (name,) = after.keys() - before.keys()
+    assert name.startswith("patches-main/signals/0001-Fixed-22543")
+    assert b'"silent"\n+    return "sent loudly"' in after[name]
     repo.good("rebase", str(clone))
-    assert files(repo) == after
     repo.good("check")
 
 
-def test_abort(repo, clone):
-    """Giving up leaves everything as it was."""
-    change(repo, clone, '"quiet"', '"silent"')
-    before = files(repo)
-    repo.bad("rebase", str(clone))
-    repo.good("rebase", "--abort")
-    assert files(repo) == before
-    assert "no rebase is under way" in repo.bad("rebase", "--continue")
+def test_unknown_part(repo, clone):
+    """A patch for main whose subject no patch has is named."""
+    (path,) = repo.root.glob("patches-main/lines/*")
+    repo.edit(path, "Fixed #1 -- Changed", "Fixed #1 -- Changes")
+    assert f"{path.name} belongs to no patch" in repo.bad("rebase", str(clone))
 
 
 @pytest.mark.parametrize("target", ["nonsense", ".", "6.1.99"])
@@ -164,7 +140,6 @@ def test_release(repo, release):
     assert sha256 in repo.good("rebase", NEXT)
     text = (repo.root / "upstream.toml").read_text()
     assert f'\nsha256 = "{sha256}"\n' in text and f'version = "{NEXT}"' in text
-    assert '\npythons = ["3.99"]\n' in text
     after = repo.series()
     assert after.keys() == before.keys() and after != before
     assert "MORE = 1" in (repo.checkout / "django" / "query.py").read_text()
@@ -180,7 +155,7 @@ def test_release_conflict(repo, release):
     output = repo.bad("rebase", NEXT)
     assert "django/query.py" in output and "rebase --continue" in output
     assert files(repo) == before
-    assert "git rebase stopped" in repo.bad("rebase", NEXT)
+    assert "rebase" in repo.bad("rebase", NEXT)
     resolve(repo, repo.checkout, '    return "sent loudly"')
     repo.env["GIT_EDITOR"] = "true"
     repo.git("rebase", "--continue")
