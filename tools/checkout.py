@@ -131,6 +131,14 @@ def state():
     return STATE.read_text(encoding="utf-8") if STATE.exists() else ""
 
 
+def ready():
+    """Return the base's tag. Raise Error if not all patches are applied."""
+    tag = base()
+    if state():
+        raise Error("the patches are not all applied. Run: python3 series.py apply")
+    return tag
+
+
 def uncommitted():
     """Return git status's lines about changed and new files in django/."""
     return git("status", "--porcelain", "--untracked-files=normal").splitlines()

@@ -150,7 +150,7 @@ def test_usual_port(copy, place):
 
 def test_not_installed(copy):
     """What's missing is named, and how to get it."""
-    copy.edit("tools/servers.py", '"mariadbd"', '"nosuch"')
+    copy.edit("tools/servers.py", 'f"mariadbd', 'f"nosuch')
     output = copy.bad("test", "--db", "mariadb")
     assert "nosuch is not installed." in output
     assert "apt-get install mariadb-server" in output
