@@ -1,10 +1,12 @@
-"""What "series.py export" writes and what it refuses."""
+"""What "series.py export" writes and refuses, and what "check" finds."""
+
+import shutil
 
 import pytest
-
-from conftest import ALONE, FIRST, SECOND
+from tiny import ALONE, FIRST, SECOND, SUBJECTS
 
 NEW = "Refs #22543 -- Added a third."
+NEW_NAME = "Refs-22543-Added-a-third.patch"
 
 
 def rebuild(repo, *steps):
@@ -18,192 +20,150 @@ def rebuild(repo, *steps):
         if isinstance(step, int):
             repo.git("cherry-pick", old[step])
         else:
-            repo.commit(step, f"django/{len(step)}.py")
+            repo.commit(step, {"django/new.py": "NEW = 1\n"})
 
 
-def test_export_after_apply_is_a_no_op(repo):
-    """Right after apply, export writes the same bytes, and says so."""
+def test_new_commit_at_the_tip(repo):
+    """
+    Right after apply the bytes are the same. A commit becomes a new file, the
+    others keep their bytes. What's not committed is named.
+    """
     before = repo.series()
-    assert sorted(before) == [ALONE, FIRST, SECOND]
     assert "3 patches were up to date already" in repo.good("export")
-    assert repo.series() == before
-
-
-def test_edit_commit_export(repo):
-    """A commit at the tip becomes a new file; the others keep their bytes."""
-    before = repo.series()
-    repo.commit(f"{NEW}\n\nWith a body.")
-    tree = repo.git("rev-parse", "HEAD^{tree}")
+    assert sorted(before) == [ALONE, FIRST, SECOND] and repo.series() == before
+    rebuild(repo, 0, 1, 2, NEW)
+    (repo.checkout / "django" / "query.py").write_text("x = 1\n")
     output = repo.good("export", "--to", "signals")
-    name = "signals/0003-Refs-22543-Added-a-third.patch"
-    assert f"wrote patches/{name}" in output
+    assert "isn't committed" in output and "django/query.py" in output
     after = repo.series()
-    new = after.pop(name)
-    assert after == before
-    assert b"\nSubject: [PATCH] Refs #22543 -- Added a third.\n" in new
-    assert b"\nFrom: Ann <ann@example.com>\n" in new
+    new = after.pop(f"signals/0003-{NEW_NAME}")
+    assert after == before and f"\nSubject: [PATCH] {NEW}\n".encode() in new
     # The branch holds no work of its own from now on.
-    (repo.patches / name).write_bytes(new.replace(b"+NEW = 1", b"+NEW = 2"))
+    repo.git("checkout", "django/query.py")
+    repo.edit(f"patches/signals/0003-{NEW_NAME}", "+NEW = 1", "+NEW = 2")
     repo.good("apply")
-    (repo.patches / name).write_bytes(new)
-    repo.good("apply")
-    assert repo.git("rev-parse", "HEAD^{tree}") == tree
-    assert "has all 4 patches" in repo.good("apply")
+    assert (repo.checkout / "django" / "new.py").read_text() == "NEW = 2\n"
 
 
-def test_autosquash(repo):
-    """What a rebase changes stays in the pull request that it is in."""
-    before = repo.series()
+def test_rewritten_branch(repo):
+    """What a rebase changes stays where it was; a new subject is a new name."""
+    rebuild(repo, 0, 1, NEW, 2)
+    repo.git("commit", "--quiet", "--amend", "-m", "Fixed #22543 -- Said it.")
     repo.edit("django/django/query.py", "LINE_15 = 55", "LINE_15 = 56")
-    repo.git("commit", "-q", "-a", "--fixup", "HEAD~2")
+    repo.git("commit", "-q", "-a", "--fixup", "HEAD~3")
     repo.env["GIT_SEQUENCE_EDITOR"] = "true"
     repo.git("rebase", "--interactive", "--autosquash", "upstream/6.1.3")
-    repo.good("export")
+    assert f"removed patches/{SECOND}" in repo.good("export", "--to", "signals")
     after = repo.series()
-    assert b"+LINE_15 = 56" in after[ALONE] and sorted(after) == sorted(before)
+    assert b"+LINE_15 = 56" in after[ALONE]
+    third = "signals/0003-Fixed-22543-Said-it.patch"
+    assert sorted(after) == [ALONE, FIRST, f"signals/0002-{NEW_NAME}", third]
     repo.good("check")
 
 
-@pytest.mark.parametrize("name", ["lines", "signals"])
-def test_new_commit_between_pull_requests(repo, name):
-    """A new commit goes where --to says."""
-    rebuild(repo, 0, NEW, 1, 2)
-    before = repo.series()
-    output = repo.bad("export")
-    assert f"{NEW}: is new: say where" in output
-    assert repo.series() == before
-    assert "has no nosuch" in repo.bad("export", "--to", "nosuch")
+@pytest.mark.parametrize(
+    "name, number, steps",
+    [
+        ("lines", 2, (0, NEW, 1, 2)),
+        ("signals", 1, (0, NEW, 1, 2)),
+        ("lines", 1, (NEW, 1, 2)),
+        ("more", 1, (0, 1, 2, NEW)),
+    ],
+)
+def test_new_commit_of_no_known_place(repo, name, number, steps):
+    """A commit whose pull request isn't clear goes where --to says."""
+    if name == "more":
+        with (repo.patches / "series.toml").open("a") as file:
+            file.write('[[pull_request]]\nname = "more"\nafter = []\n')
+    rebuild(repo, *steps)
+    assert "is new" in repo.refuses("export")
+    assert "has no nosuch" in repo.refuses("export", "--to", "nosuch")
     repo.good("export", "--to", name)
-    number = {"lines": "0002", "signals": "0001"}[name]
-    assert f"{name}/{number}-Refs-22543-Added-a-third.patch" in repo.series()
-    assert len(repo.series()) == 4
+    assert f"{name}/000{number}-{NEW_NAME}" in repo.series()
+    assert len(repo.series()) == len(steps)
     # From now on it's known.
     assert "up to date already" in repo.good("export")
 
 
-def test_new_pull_request(repo):
-    """A directory that series.toml adds gets the commits that --to says."""
-    with (repo.patches / "series.toml").open("a") as file:
-        file.write('[[pull_request]]\nname = "more"\nafter = []\n')
-    repo.commit(NEW)
-    assert "is new" in repo.bad("export")
-    repo.good("export", "--to", "more")
-    assert "more/0001-Refs-22543-Added-a-third.patch" in repo.series()
-
-
-def test_no_commit_left(repo):
-    """A new subject of a pull request's only commit can't move it silently."""
-    before = repo.series()
-    rebuild(repo, "Fixed #1 -- Said it otherwise.", 1, 2)
-    assert "is new" in repo.bad("export")
-    assert repo.series() == before
-    repo.good("export", "--to", "lines")
-    assert "lines/0001-Fixed-1-Said-it-otherwise.patch" in repo.series()
-
-
-def test_reworded_commit(repo):
-    """A new subject gives a new name, and the old file is removed."""
-    message = "Fixed #22543 -- Said it otherwise."
-    repo.git("commit", "--quiet", "--amend", "-m", message)
-    output = repo.good("export", "--to", "signals")
-    assert f"removed patches/{SECOND}" in output
-    assert sorted(repo.series()) == [
-        ALONE,
-        FIRST,
-        "signals/0002-Fixed-22543-Said-it-otherwise.patch",
-    ]
-
-
 def test_odd_contents_come_back(repo):
     """Carriage returns, a file mode, a binary and odd names survive."""
-    (repo.checkout / "extras" / "dos.txt").write_bytes(b"one\r\n2\r\n")
     (repo.checkout / "extras" / "run").chmod(0o644)
     (repo.checkout / "extras" / "logo.png").write_bytes(bytes(range(256)))
-    (repo.checkout / "extras" / "a b\u2297.txt").write_text("no newline")
-    repo.commit("Fixed #22543 -- Added \u00e9 and odd files.")
+    files = {"extras/dos.txt": "one\r\n2\r\n", "extras/a b\u2297.txt": "no newline"}
+    repo.commit("Fixed #22543 -- Added \u00e9 and odd files.", files)
     tree = repo.git("rev-parse", "HEAD^{tree}")
     repo.good("export", "--to", "signals")
     series = repo.series()
     repo.git("reset", "--quiet", "--hard", "upstream/6.1.3")
     repo.good("apply", "--force")
     assert repo.git("rev-parse", "HEAD^{tree}") == tree
-    repo.good("export")
+    assert "up to date already" in repo.good("export")
     assert repo.series() == series
 
 
-def test_uncommitted_changes_are_told(repo):
-    """Uncommitted changes are not exported, but named."""
-    (repo.checkout / "django" / "query.py").write_text("x = 1\n")
-    before = repo.series()
-    output = repo.good("export")
-    assert "isn't committed" in output and "django/query.py" in output
-    assert repo.series() == before
-
-
-def detach(repo):
-    repo.git("checkout", "--quiet", "--detach")
-
-
-def merge(repo):
-    repo.git("checkout", "--quiet", "-b", "side", "HEAD~1")
-    repo.commit("Side.")
-    repo.git("checkout", "--quiet", "ticket_22543")
-    repo.git("merge", "--quiet", "--no-edit", "side")
-
-
-def empty(repo):
-    repo.git("commit", "--quiet", "--allow-empty", "-m", "Nothing.")
-
-
-def back(repo):
-    repo.git("reset", "--quiet", "--hard", "upstream/6.1.3")
-
-
-def unrelated(repo):
-    tree = repo.git("rev-parse", "HEAD^{tree}")
-    repo.git("reset", "--hard", repo.git("commit-tree", tree, "-m", "Alone."))
-
-
-def mixed(repo):
-    rebuild(repo, 1, 0, 2)
-
-
-def same(repo):
-    text = repo.series()[FIRST]
-    (repo.patches / "lines" / "0002-same.patch").write_bytes(text)
-
-
 @pytest.mark.parametrize(
-    "prepare, text",
+    "script, text",
     [
-        (detach, "on no branch and not on ticket_22543"),
-        (merge, "is a merge commit"),
-        (empty, "changes nothing"),
-        (back, "no commits on top of upstream/6.1.3"),
-        (unrelated, "no commits on top of upstream/6.1.3"),
-        (mixed, "are mixed"),
-        (same, "two patches have the same subject"),
+        ("git checkout -q --detach", "on no branch and not on ticket_22543"),
+        ("git commit -q --allow-empty -m Nothing.", "changes nothing"),
+        ("git reset -q --hard HEAD~3", "no commits on top of upstream/6.1.3"),
+        ("git reset --hard `git commit-tree HEAD^{tree} -m X`", "upstream/6.1.3"),
+        (
+            "git reset --hard `git commit-tree HEAD^{tree} -p HEAD -p HEAD~2 -m X`",
+            "is a merge commit",
+        ),
+        (
+            "git reset -q --hard HEAD~3;"
+            "git cherry-pick ORIG_HEAD~1 ORIG_HEAD~2 ORIG_HEAD",
+            "are mixed",
+        ),
+        ("git format-patch -1 -o ../patches/lines", "have the same subject"),
     ],
 )
-def test_refused(repo, prepare, text):
+def test_refused(repo, script, text):
     """What is no plain row of commits on the base is refused."""
-    prepare(repo)
-    before = repo.series()
-    assert text in repo.bad("export")
-    assert repo.series() == before
+    repo.shell(script)
+    assert text in repo.refuses("export")
 
 
 def test_killed(repo, tmp_path):
     """An export that was killed is completed by the next."""
-    repo.commit(NEW)
+    repo.commit(NEW, {"django/new.py": ""})
     kill = repo.wrap_git(tmp_path, 'case "$1" in update-ref) kill -9 $PPID;; esac')
-    assert repo.run("export", "--to", "signals", **kill).returncode == -9
+    assert repo.run("export", "--to", "signals", **kill)[0] == -9
     repo.good("export")
-    assert len(repo.series()) == 4
     repo.good("check")
+    assert len(repo.series()) == 4
 
 
-def test_no_checkout(repo):
-    """Without django/ export says to run apply."""
-    repo.checkout.rename(repo.root / "elsewhere")
-    assert "Run: python3 series.py apply" in repo.bad("export")
+@pytest.mark.parametrize("command", ["export", "check", "test", "lint"])
+def test_no_checkout(repo, command):
+    """Without django/ the commands say to run apply."""
+    shutil.rmtree(repo.checkout)
+    assert "Run: python3 series.py apply" in repo.refuses(command)
+
+
+WRONG = [
+    (f"sed -i 's/PATCH/PATCH 1/' ../patches/{ALONE}", f"{ALONE}: "),
+    (f"sed -i 's/\"sent\"/1/' ../patches/{SECOND}", f"{SECOND}: "),
+    ("echo x >../patches/0001-a.patch", "patches/0001-a.patch"),
+    ("mkdir ../patches/a; echo x >../patches/a/0001-a.patch", "patches/a/0001-a.patch"),
+    (f"git rm -q extras/run; git commit -qm '{NEW}'", f"{NEW}: is new"),
+    ("git tag -f upstream/6.1.3 HEAD", "as upstream.toml says"),
+    ("echo applying >.git/series-state", "was interrupted"),
+]
+
+
+@pytest.mark.parametrize("wrong", [[], *([one] for one in WRONG), WRONG[:4]])
+def test_check(repo, wrong):
+    """All mistakes are found, and nothing is changed."""
+    repo.shell(";".join(script for script, _ in wrong))
+    output = repo.refuses("check") if wrong else repo.good("check")
+    assert all(text in output for _, text in wrong)
+
+
+def test_check_spaces(repo):
+    """A trailing space in an added line is found, and no commit is changed."""
+    repo.commit(SUBJECTS[2], {"django/new.py": "x = 1 \n"}, "--amend")
+    repo.good("export")
+    assert "django/new.py:1: trailing whitespace" in repo.refuses("check")

@@ -7,34 +7,26 @@ Programs that don't serve take the place of servers, except in the last test.
 import os
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import pytest
+from conftest import write_script
 
 from tools.git import Error
 from tools.servers import started
 
-TEST = "update.tests.UpdateTests.test_update"
-NAMES = ["postgres", "mariadb", "mysql"]
-PROGRAMS = {
-    "postgres": ("initdb", "postgres"),
-    "mariadb": ("mariadb-install-db", "mariadbd"),
-    "mysql": ("mysqld", "mysqld"),
-}
-VERSIONS = {
-    "postgres": "PostgreSQL 99 on Linux",
-    "mariadb": "99-MariaDB",
-    "mysql": "99",
+# The programs that make the data and that serve, and what a server answers.
+SERVERS = {
+    "postgres": ("initdb", "postgres", "PostgreSQL 99"),
+    "mariadb": ("mariadb-install-db", "mariadbd", "99-MariaDB"),
+    "mysql": ("mysqld", "mysqld", "99"),
 }
 # What answers instead of Django's connection.
 DB = """
-import contextlib
-import os
-
+import contextlib, os
 
 class connection:
     def execute(self, sql):
@@ -60,172 +52,145 @@ def place():
 def copy(repo, place):
     """Give the copy, where no server of this machine is found."""
     (repo.checkout / "django" / "db.py").write_text(DB)
-    for group in ("postgres", "mysql"):
-        (repo.root / "requirements" / f"{group}.txt").write_text("first==1.0\n")
     (place / "temp").mkdir()
     os.chmod(place / "temp", 0o777)
     repo.env.update(TMPDIR=str(place / "temp"), PATH=f"{place}:{repo.env['PATH']}")
     return repo
 
 
-def install(place, name, make="exit 0", serve=SERVE):
+def install(place, name, make="exit 0", serve=SERVE, version="99"):
     """Put shell scripts in the place of a server's programs."""
-    for program, script in zip(PROGRAMS[name], (make, serve)):
+    for program, script in zip(SERVERS[name], (make, serve)):
         if name == "mysql":
             script = f'case "$*" in\n  *--initialize*) {make};;\n  *) {serve};;\nesac'
-        said = 'case "$1" in --version) echo Version 99; exit;; esac'
-        path = place / program
-        path.write_text(f"#!/bin/sh\n{said}\n{script}\n")
-        path.chmod(0o755)
+        said = f'case "$1" in --version) echo Version {version}; exit;; esac'
+        write_script(place / program, f"{said}\n{script}")
 
 
-def ends(pid, seconds=30):
-    """Return whether a process ends in time."""
+def until(condition, seconds=30):
+    """Wait until a function returns something true, and return that."""
     for _ in range(seconds * 10):
-        state = Path(f"/proc/{pid}/stat")
-        if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
-            return True
+        if found := condition():
+            return found
         time.sleep(0.1)
-    return False
+    pytest.fail(f"not in {seconds} seconds")
 
 
-def wait_for(path):
+def said(path):
     """Return the words in a file once it's there."""
-    for _ in range(300):
-        if path.exists() and path.read_text():
-            return path.read_text().split("|")
-        time.sleep(0.1)
-    pytest.fail(f"no {path.name} in 30 seconds")
+    return until(lambda: path.exists() and path.read_text()).split("|")
 
 
-@pytest.mark.parametrize("name", NAMES)
+def has_ended(pid):
+    """Return whether a process has ended."""
+    state = Path(f"/proc/{pid}/stat")
+    return not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+@pytest.mark.parametrize("name", SERVERS)
 def test_given(copy, name):
     """A given server is taken, and named without the password."""
     variable = f"SERIES_{name.upper()}_URL"
-    env = {variable: "scheme://me:secret@given:1", "FAKE_VERSION": VERSIONS[name]}
+    env = {variable: "scheme://me:secret@given:1", "FAKE_VERSION": SERVERS[name][2]}
     output = copy.good("test", "update", "--db", name, **env)
-    version = VERSIONS[name].partition(" on ")[0]
-    assert f"{name}: {version} at given:1 (given by {variable})\n" in output
+    assert f"{name}: {SERVERS[name][2]} at given:1 (given by {variable})\n" in output
     assert f"Django's update on {name}" in output and "secret" not in output
 
 
-def test_given_does_not_answer(copy, place):
-    """Then no other server is taken."""
-    install(place, "postgres")
-    output = copy.bad("test", "--db", "postgres", SERIES_POSTGRES_URL="x://given")
-    assert "given by SERIES_POSTGRES_URL is not a postgres that can be used" in output
-    assert "FAKE_VERSION" in output and "No test ran." in output
+@pytest.mark.parametrize(
+    "name, env",
+    [
+        ("postgres", {}),
+        ("mysql", {"FAKE_VERSION": "99-MariaDB"}),
+        ("mariadb", {"FAKE_VERSION": "99"}),
+    ],
+)
+def test_given_is_wrong(copy, place, name, env):
+    """One that doesn't answer, or is another, isn't taken, and no other is."""
+    install(place, name)
+    variables = {f"SERIES_{name.upper()}_URL": "x://y", **env}
+    output = copy.bad("test", "--db", name, **variables)
+    assert f"is not a {name} that can be used:\n" in output and "No test ran" in output
+    assert env.get("FAKE_VERSION", "FAKE_VERSION") in output
 
 
-@pytest.mark.parametrize("name, other", [("mysql", "mariadb"), ("mariadb", "mysql")])
-def test_given_is_another(copy, name, other):
-    """MariaDB isn't MySQL."""
-    env = {f"SERIES_{name.upper()}_URL": "x://y", "FAKE_VERSION": VERSIONS[other]}
-    output = copy.bad("test", "--db", name, **env)
-    assert f"is not a {name} that can be used:\n  {VERSIONS[other]}" in output
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SERVERS)
 def test_started(copy, place, name):
     """An installed one is started, and gone afterwards with its directory."""
     what = f'echo "$$|$(id -u)|$TMPDIR|$PWD|" > "{place}/serving"'
+    if name == "mariadb":
+        # The command ends even if the server does not when told.
+        copy.edit("tools/servers.py", "SECONDS = 60", "SECONDS = 6")
+        what = f'trap "" QUIT; {what}'
     install(place, name, serve=f"{what}\n{SERVE}")
-    output = copy.good("test", "update", "--db", name, FAKE_VERSION=VERSIONS[name])
+    output = copy.good("test", "update", "--db", name, FAKE_VERSION=SERVERS[name][2])
     assert "at 127.0.0.1:" in output and "(started for this run)" in output
-    pid, user, temp, directory, _ = wait_for(place / "serving")
-    assert ends(pid, 1) and not os.listdir(place / "temp")
+    pid, user, temp, directory, _ = said(place / "serving")
+    assert until(lambda: has_ended(pid), 1) and not os.listdir(place / "temp")
     # MariaDB deletes in there what looks like its own temporary tables.
     assert temp == directory and directory.startswith(f"{place}/temp/")
     assert user != "0"
 
 
-def test_usual_port(copy, place):
-    """A server that merely answers on the usual port isn't taken."""
+def test_not_available(copy, place):
+    """What's missing is named, and how to get it; a usual port isn't tried."""
     install(place, "postgres", make="echo cannot; exit 1")
     output = copy.bad("test", "--db", "postgres", FAKE_VERSION="PostgreSQL 99")
-    assert "no postgres server could be started: initdb failed:\n  cannot" in output
-    assert "SERIES_POSTGRES_URL" in output and "apt-get install postgresql" in output
-    assert not os.listdir(place / "temp")
-
-
-def test_not_installed(copy):
-    """What's missing is named, and how to get it."""
-    copy.edit("tools/servers.py", 'f"mariadbd', 'f"nosuch')
+    assert "initdb failed:\n  cannot" in output and "SERIES_POSTGRES_URL" in output
+    assert "install postgresql" in output and not os.listdir(place / "temp")
+    copy.edit("tools/servers.py", '"mariadbd"', '"nosuch"')
     output = copy.bad("test", "--db", "mariadb")
-    assert "nosuch is not installed." in output
-    assert "apt-get install mariadb-server" in output
-
-
-def test_mysql_is_not_mariadb(copy, place):
-    """MariaDB's mysqld isn't taken for MySQL."""
-    install(place, "mysql")
-    path = place / "mysqld"
-    path.write_text(path.read_text().replace("Version 99", "Version 99-MariaDB"))
+    assert "nosuch is not installed" in output and "install mariadb-server" in output
+    install(place, "mysql", version="99-MariaDB")
     output = copy.bad("test", "--db", "mysql")
-    assert f"{path} is MariaDB's." in output and "debootstrap" in output
+    assert f"{place}/mysqld is MariaDB's" in output and "debootstrap" in output
     output = copy.bad("test", "--db", "mysql", SERIES_MYSQL_ROOT=str(place))
     assert f"SERIES_MYSQL_ROOT={place} has no usr/sbin/mysqld" in output
 
 
-def test_deaf_server(copy, place):
-    """The command ends even if the server does not when told."""
-    copy.edit("tools/servers.py", "SECONDS = 60", "SECONDS = 6")
-    deaf = f'trap "" QUIT; echo "$$|" > "{place}/serving"; {SERVE}'
-    install(place, "mariadb", serve=deaf)
-    copy.good("test", "update", "--db", "mariadb", FAKE_VERSION="99-MariaDB")
-    assert ends(wait_for(place / "serving")[0], 1)
-
-
-@pytest.mark.parametrize("stage", ["make", "serve"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "stage, number",
+    [
+        ("make", signal.SIGINT),
+        ("make", signal.SIGKILL),
+        ("serve", signal.SIGTERM),
+        ("serve", signal.SIGKILL),
+    ],
+)
 def test_signal(copy, place, stage, number):
     """No program, nor what it started, nor a file survives the command."""
     # Like mariadb-install-db, which waits for programs that it starts.
     slow = f'sleep 60 &\necho "$$|$!|" > "{place}/{stage}"; wait'
     say = "echo ready for connections\n" if stage == "serve" else ""
     install(place, "mariadb", **{stage: say + slow})
-    code = "from tools.servers import started\n"
-    code += "with started('mariadb'): input()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=copy.root,
-        env=copy.env,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    pids = wait_for(place / stage)[:2]
+    code = "import time; from tools.servers import started\n"
+    code += "with started('mariadb'): time.sleep(60)"
+    process = copy.start(sys.executable, "-c", code, cwd=copy.root)
+    pids = said(place / stage)[:2]
     process.send_signal(number)
     process.communicate(timeout=30)
-    assert all(ends(pid) for pid in pids)
-    for _ in range(100):
-        if not os.listdir(place / "temp"):
-            return
-        time.sleep(0.1)
-    pytest.fail("the directory is still there")
+    until(lambda: all(map(has_ended, pids)) and not os.listdir(place / "temp"))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SERVERS)
 def test_real(name, place, monkeypatch):
     """A real server answers, whatever the name of the temporary directory."""
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setenv("TMPDIR", str(place))
     try:
         with started(name) as url:
-            port = int(url.rpartition(":")[2])
-            with socket.create_connection(("127.0.0.1", port), 30) as sock:
+            address = "127.0.0.1", int(url.rpartition(":")[2])
+            with socket.create_connection(address, 30) as sock:
                 if name == "postgres":
                     # A request for encryption, which it doesn't offer.
                     sock.sendall(bytes.fromhex("0000000804d2162f"))
                     assert sock.recv(1) == b"N"
                 else:
-                    greeting = sock.recv(100)
-                    assert (b"MariaDB" in greeting) == (name == "mariadb")
+                    assert (b"MariaDB" in sock.recv(100)) == (name == "mariadb")
     except Error as error:
         if "not installed" in str(error) or "MariaDB's" in str(error):
             pytest.skip(str(error).splitlines()[0])
         raise
     assert not os.listdir(place)
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), 30)
+        socket.create_connection(address, 30)

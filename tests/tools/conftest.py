@@ -1,0 +1,293 @@
+"""
+A copy of this repository with a tiny Django instead of the real one.
+
+series.py runs in it as a program, without a network: pip finds the tiny sdist
+in a directory. The copy is made once, by a real "apply"; each test gets it
+anew at the same path, so that its .venv stays valid.
+"""
+
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+# Groups of packages which the tests need, but none of their packages.
+EMPTY = ("lint", "docs", "postgres", "mysql")
+# Finds what it should where it's black, and nothing where it's another linter.
+LINTER = "import sys\nsys.exit(any('FAULT' in open(x).read() for x in sys.argv[4:]))\n"
+
+
+class Repo:
+    """A copy of the repository and the ways in which tests use it."""
+
+    def __init__(self, root, env):
+        self.root, self.env = Path(root), env
+        self.patches = self.root / "patches"
+        self.checkout = self.root / "django"
+
+    def start(self, *command, cwd="/", **env):
+        """Start a program; return its Popen."""
+        return subprocess.Popen(
+            command,
+            cwd=cwd,
+            env={**self.env, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # Background jobs of a shell ignore it, and so does what they start.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+
+    def run(self, *args, **env):
+        """Run series.py; return (its exit status, what it printed)."""
+        process = self.start(sys.executable, self.root / "series.py", *args, **env)
+        output, errors = process.communicate()
+        # No traceback of series.py; those of failing tests are welcome.
+        assert 'series.py", line' not in errors, errors
+        if process.returncode == 1 and "Tests FAILED" not in output:
+            assert "series.py: error: " in errors
+        return process.returncode, output + errors
+
+    def good(self, *args, **env):
+        """Run series.py, which must end well; return what it printed."""
+        status, output = self.run(*args, **env)
+        assert status == 0, output
+        return output
+
+    def bad(self, *args, **env):
+        """Run series.py, which must fail and say so; return its output."""
+        status, output = self.run(*args, **env)
+        assert status == 1, output
+        return output
+
+    def refuses(self, *args, **env):
+        """Run series.py, which must fail and change nothing; return its output."""
+        before = self.contents()
+        output = self.bad(*args, **env)
+        assert self.contents() == before
+        return output
+
+    def contents(self, root=None):
+        """Return {path: bytes} of all files, except what can be made anew."""
+        made = {".venv", ".work", "__pycache__", "index", "objects"}
+        paths = [path for path in (root or self.root).rglob("*") if path.is_file()]
+        return {x: x.read_bytes() for x in paths if not made & set(x.parts)}
+
+    def series(self):
+        """Return {"pull request/name": bytes} of patches/."""
+        paths = self.patches.glob("*/*.patch")
+        return {f"{x.parent.name}/{x.name}": x.read_bytes() for x in paths}
+
+    def shell(self, script, cwd=None):
+        """Run a script of a shell in the checkout, as its user; return its output."""
+        return subprocess.run(
+            ["sh", "-ec", script],
+            cwd=cwd or self.checkout,
+            env={**self.env, "ROOT": str(self.root)},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+
+    def git(self, *args, cwd=None):
+        """Run git in the checkout, as its user; return its output."""
+        return self.shell(shlex.join(["git", *args]), cwd)
+
+    def where(self):
+        """Return the commit, the branch, and the changes in the checkout."""
+        return self.shell("git rev-parse HEAD; git branch --show; git status -s")
+
+    def edit(self, path, old, new):
+        """Replace some text in a file of the copy."""
+        path = self.root / path
+        text = path.read_bytes().decode()
+        assert old in text
+        path.write_bytes(text.replace(old, new, 1).encode())
+
+    def commit(self, message, files=None, *options, cwd=None):
+        """Commit all, and {path: text}, in the checkout or elsewhere."""
+        for path, text in (files or {}).items():
+            file = (cwd or self.checkout) / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(text.encode())
+        self.git("add", "--all", cwd=cwd)
+        self.git("commit", "--quiet", "-m", message, *options, cwd=cwd)
+
+    def write_patches(self, directory, *commits, cwd=None):
+        """Write patches in a directory, with git itself."""
+        options = "-q --zero-commit --full-index --no-numbered --no-signature"
+        to = f"--output-directory={self.root / directory}"
+        self.git("format-patch", *options.split(), to, *commits, cwd=cwd)
+
+    def wrap_git(self, directory, script):
+        """
+        Put a git before the real one which runs a shell script first.
+
+        Return the variable to pass to run().
+        """
+        real = shutil.which("git", path=self.env["PATH"])
+        write_script(directory / "git", f'{script}\nexec {real} "$@"')
+        return {"PATH": f"{directory}:{self.env['PATH']}"}
+
+
+def write_script(path, text):
+    """Write a shell script that can be run."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def write_wheel(directory, name):
+    """Write a wheel with one module, which needs Django."""
+    info = f"{name}-1.0.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
+    with zipfile.ZipFile(directory / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{name}.py", "")
+        wheel.writestr(f"{info}/METADATA", f"{metadata}Requires-Dist: Django>=4\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+def make_release(repo, directory):
+    """Write the sdist, and the patches with git itself. Return upstream.toml."""
+    for name, text in tiny.FILES.items():
+        path = repo.checkout / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode())
+        path.chmod(0o755 if name == "extras/run" else 0o644)
+        os.utime(path, (1700000000, 1700000000))
+    sdist = directory / tiny.SDIST
+    with tarfile.open(sdist, "w:gz") as archive:
+        archive.add(repo.checkout, f"django-{tiny.VERSION}")
+    shutil.rmtree(repo.checkout / "Django.egg-info")
+    repo.git("init", "--quiet")
+    repo.commit("Base.")
+    tree = repo.git("rev-parse", "HEAD^{tree}")
+    repo.edit("django/django/query.py", "LINE_15 = 15", "LINE_15 = 55")
+    repo.commit(tiny.SUBJECTS[0])
+    repo.edit("django/django/query.py", "LINE_3 = 3", "LINE_3 = 33")
+    files = {"django/signals.py": "post_update = object()\n"}
+    repo.commit(f"{tiny.SUBJECTS[1]}\n\nA body.", files)
+    repo.edit("django/django/query.py", '"quiet"', '"sent"')
+    test = "\n    def test_sent(self):\n        pass\n"
+    repo.commit(tiny.SUBJECTS[2], {"tests/update/tests.py": tiny.TESTS + test})
+    repo.write_patches("patches/lines", "-1", "HEAD~2")
+    repo.write_patches("patches/signals", "HEAD~2")
+    shutil.rmtree(repo.checkout)
+    python = ".".join(map(str, sys.version_info[:2]))
+    return (
+        f'version = "{tiny.VERSION}"\nfile = "{tiny.SDIST}"\n'
+        f"size = {sdist.stat().st_size}\n"
+        f'sha256 = "{hashlib.sha256(sdist.read_bytes()).hexdigest()}"\n'
+        f'tree = "{tree}"\npythons = ["{python}"]\n'
+    )
+
+
+def make_main(repo, clone):
+    """Make a clone of the tiny Django whose main is newer, and notes for it."""
+    repo.git("clone", "--quiet", str(repo.checkout), str(clone))
+    repo.git("checkout", "--quiet", "-B", "main", "upstream/6.1.3", cwd=clone)
+    repo.commit("Changed main.", tiny.MAIN, cwd=clone)
+    for name, section, subject in zip(
+        ("lines", "signals"), ("Models", "Signals"), tiny.SUBJECTS
+    ):
+        head = f"{section} in 6.2\n\n* "
+        notes = tiny.MAIN[tiny.NOTES].replace(f"{head}...", f"{head}{name}.")
+        files = {tiny.NOTES: notes}
+        repo.commit(f"fixup! {subject}", files, cwd=clone)
+        repo.write_patches(f"patches-main/{name}", "-1", cwd=clone)
+        repo.git("reset", "--quiet", "--hard", "HEAD~1", cwd=clone)
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory):
+    """Make the copy. Return (it, the directory of what's copied, apply's output)."""
+    directory = tmp_path_factory.mktemp("series")
+    home, links = directory / "home", directory / "links"
+    env = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(home),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "PIP_NO_INDEX": "1",
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_FIND_LINKS": str(links),
+        "PYENV_ROOT": str(home),
+        **{f"GIT_{who}_NAME": "Ann" for who in ("AUTHOR", "COMMITTER")},
+        **{f"GIT_{who}_EMAIL": "ann@example.com" for who in ("AUTHOR", "COMMITTER")},
+    }
+    # As a user would have it.
+    repo = Repo(directory / "mein Ordner \u00fc", env)
+    for path in (home, links, repo.root / "requirements", repo.root / "docs"):
+        path.mkdir(parents=True)
+    shutil.copy(ROOT / "series.py", repo.root)
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "tools", repo.root / "tools", ignore=ignore)
+    files = {
+        "upstream.toml": make_release(repo, links),
+        "patches/series.toml": tiny.SERIES,
+        "patches/lines/pull-request.md": tiny.PULL_REQUEST.format(1, "lines"),
+        "patches/signals/pull-request.md": tiny.PULL_REQUEST.format(22543, "signals"),
+        "docs/proposal.md": "# A\n\n## The way, step by step\n\n1. Go on.\n",
+        "tests/series/scenario.py": tiny.SCENARIO,
+        "tests/series/receivers.py": tiny.RECEIVERS,
+        "tests/series/receivers.toml": '["quiet audit"]\n[audit]\n',
+        "requirements/django.txt": "first==1.0\n",
+        "requirements/extra.txt": "second==1.0\n",
+        **{f"requirements/{group}.txt": "" for group in EMPTY},
+    }
+    for name in ("databases.py", "results.py"):
+        files[f"tests/series/{name}"] = (ROOT / "tests/series" / name).read_text()
+    for name, text in files.items():
+        (repo.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (repo.root / name).write_text(text)
+    write_wheel(links, "first")
+    write_wheel(links, "second")
+    output = repo.good("apply")
+    make_main(repo, directory / "clone")
+    # As if the groups and the linters had been installed, which takes long.
+    stamp = repo.root / ".venv" / "series.json"
+    facts = json.loads(stamp.read_text())
+    facts["groups"].update(dict.fromkeys(EMPTY, ""))
+    stamp.write_text(json.dumps(facts))
+    (site,) = (repo.root / ".venv").glob("lib/python*/site-packages")
+    for name in ("black", "isort", "flake8", "blacken_docs", "sphinx"):
+        (site / f"{name}.py").write_text(LINTER if name == "black" else "")
+    repo.root.rename(directory / "template")
+    return repo, directory, output
+
+
+@pytest.fixture
+def repo(template):
+    """Give the copy as the first apply left it."""
+    repo, source, kept = template[0], template[1] / "template", template[1] / "kept"
+    venv = repo.root / ".venv"
+    stamps = [x / ".venv" / "series.json" for x in (repo.root, source)]
+    # .venv is by far the largest part, so it stays if it is whole.
+    if stamps[0].exists() and stamps[0].read_bytes() == stamps[1].read_bytes():
+        venv.rename(kept)
+    else:
+        shutil.copytree(source / ".venv", kept, symlinks=True)
+    shutil.rmtree(repo.root, ignore_errors=True)
+    ignore = shutil.ignore_patterns(".venv")
+    shutil.copytree(source, repo.root, symlinks=True, ignore=ignore)
+    kept.rename(venv)
+    return Repo(repo.root, dict(repo.env))
+
+
+@pytest.fixture
+def clone(template, tmp_path):
+    """Give a clone of the tiny Django, for "pr" and "rebase"."""
+    return shutil.copytree(template[1] / "clone", tmp_path / "clone", symlinks=True)

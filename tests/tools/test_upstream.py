@@ -1,0 +1,222 @@
+"""The branch that "pr" makes in a clone; "rebase" and "version"."""
+
+import hashlib
+import re
+
+import pytest
+from tiny import ALONE, FIRST, MAIN, NOTES, SDIST, SECOND, SUBJECTS, TEMPLATE_PATH
+
+BRANCH = "ticket_22543_signals"
+QUERY = "django/query.py"
+NEXT = "6.1.4"
+
+
+def log(repo, clone, branch=BRANCH, pretty="%s"):
+    """Return the commits of a branch, newest first."""
+    args = ("log", f"--format={pretty}", f"main..{branch}")
+    return repo.git(*args, cwd=clone).splitlines()
+
+
+def edit_main(repo, clone, *edits):
+    """Commit edits of sed on main, given as "path script"."""
+    for path, script in (edit.split(" ", 1) for edit in edits):
+        repo.shell(f"sed -i '{script}' {path}", clone)
+    repo.git("commit", "--quiet", "--all", "-m", "Changed main.", cwd=clone)
+
+
+def resolve(repo, room):
+    """Resolve the conflict in query.py."""
+    text, new = (room / QUERY).read_text(), '    return "sent loudly"'
+    (room / QUERY).write_text(re.sub("(?s)<<<<<<<.*>>>>>>>[^\n]*", new, text))
+    repo.git("add", QUERY, cwd=room)
+
+
+def test_branch(repo, clone):
+    """
+    There is one commit for each pull request, by the person, with the notes;
+    nothing else in the clone changes, or is pushed; the rest is printed.
+    """
+    repo.env.update(GIT_AUTHOR_NAME="Bea", GIT_COMMITTER_NAME="Bea")
+    before, origin = repo.contents(clone), repo.contents()
+    output = repo.good("pr", "signals", str(clone))
+    after = repo.contents(clone)
+    assert {path.name for path in after.keys() - before.keys()} == {BRANCH}
+    assert all(after[path] == before[path] for path in before)
+    assert repo.contents() == origin
+    assert log(repo, clone, pretty="%an %cn %s") == [
+        "Bea Bea Fixed #22543 -- Did signals.",
+        "Bea Bea Fixed #1 -- Did lines.",
+    ]
+    notes = repo.git("show", f"{BRANCH}:{NOTES}", cwd=clone)
+    assert notes == "Models in 6.2\n\n* lines.\n\nSignals in 6.2\n\n* signals."
+    ours = (repo.checkout / QUERY).read_text()
+    assert repo.git("show", f"{BRANCH}:{QUERY}", cwd=clone) == ours.strip()
+    left, _, text = output.partition("\nTitle: ")
+    assert "[ ] This PR follows the [guidelines" in left.partition("\nOnly you")[2]
+    assert "\nticket-22543\n" in text and "This is what it does." in text
+    assert text.count("- [x] ") == 4 and text.count("- [ ] ") == 1
+    assert "1. Go on." in text and f"git switch {BRANCH}" in text
+    # --commits keeps them, each with its own notes, and the same files.
+    tree = repo.git("rev-parse", f"{BRANCH}^{{tree}}", cwd=clone)
+    repo.git("branch", "--quiet", "-D", BRANCH, cwd=clone)
+    repo.good("pr", "signals", str(clone), "--commits")
+    assert repo.git("rev-parse", f"{BRANCH}^{{tree}}", cwd=clone) == tree
+    commits = ["Fixed #22543 -- Did signals.", SUBJECTS[1], "Fixed #1 -- Did lines."]
+    assert log(repo, clone) == commits
+    assert NOTES in repo.git("show", "--name-only", f"{BRANCH}~1", cwd=clone)
+
+
+def test_independent_without_a_ticket(repo, clone):
+    """It has no other below it; without a number, the ticket's text is told."""
+    repo.edit("patches/series.toml", "\nticket = 1\n", "\n")
+    repo.edit("patches/lines/pull-request.md", "#1 ", "#XXXXX ")
+    left = repo.good("pr", "lines", str(clone)).partition("\nTitle: ")[0]
+    assert "XXXXX of lines: open this ticket" in left and "text of a ticket" in left
+    subjects = log(repo, clone, "ticket_XXXXX_lines")
+    assert subjects == ["Fixed #XXXXX -- Did lines."]
+
+
+def test_main_has_one(repo, clone):
+    """What main has already is left out, whatever else it has."""
+    edits = f"{QUERY} s/= 15$/= 55/", f"{NOTES} 3s/[.]*$/lines./;7s/[.]*$/Others./"
+    edit_main(repo, clone, *edits)
+    repo.good("pr", "signals", str(clone))
+    assert log(repo, clone) == ["Fixed #22543 -- Did signals."]
+    notes = repo.git("show", f"{BRANCH}:{NOTES}", cwd=clone)
+    assert "* Others.\n* signals." in notes or "* signals.\n* Others." in notes
+
+
+def ours(path, old, new):
+    return lambda repo, clone: repo.edit(path, old, new)
+
+
+def main(edit):
+    return lambda repo, clone: edit_main(repo, clone, edit)
+
+
+def git(*args):
+    return lambda repo, clone: repo.git(*args, cwd=clone)
+
+
+@pytest.mark.parametrize(
+    "prepare, text",
+    [
+        (git("branch", "-m", "main", "trunk"), "has no refs/heads/main of Django"),
+        (git("branch", BRANCH), f"there is a branch {BRANCH}"),
+        (main(f"{TEMPLATE_PATH} s/updated/changed/"), "fill_in() must"),
+        (main(f"{QUERY} s/quiet/silent/"), f"does not apply: {SUBJECTS[2]}"),
+        (ours("patches/signals/pull-request.md", "# Ticket", "# T"), "lacks: Ticket"),
+        (ours(f"patches/{FIRST}", "+post_update", "+FAULT"), "  black: "),
+    ],
+)
+def test_refused(repo, clone, prepare, text):
+    """What is refused leaves the clone as it is."""
+    prepare(repo, clone)
+    before = repo.contents(clone)
+    assert text in repo.refuses("pr", "signals", str(clone))
+    assert repo.contents(clone) == before
+
+
+def test_wrong_arguments(repo, clone):
+    """There is no such pull request, Django, or author."""
+    assert "nope is none of lines, signals" in repo.refuses("pr", "nope", str(clone))
+    for where in ("/nowhere", str(repo.checkout)):
+        assert "of Django" in repo.refuses("pr", "signals", where)
+    for target in ("nonsense", ".", "6.1.99"):
+        assert "of Django" in repo.refuses("rebase", target)
+    repo.env = {name: repo.env[name] for name in repo.env if "GIT_" not in name}
+    assert "you are the author" in repo.refuses("pr", "signals", str(clone))
+
+
+def test_main_has_moved(repo, clone):
+    """Git merges what it can, and others' notes; the clone stays as it is."""
+    edit_main(repo, clone, f"{QUERY} s/= 13$/= 130/", f"{NOTES} 3s/[.]*$/Others./")
+    there, patches = repo.contents(clone), repo.series()
+    assert "All patches apply" in repo.good("rebase", str(clone), "main")
+    after = repo.contents()
+    repo.good("rebase", str(clone))
+    assert (repo.contents(), repo.contents(clone)) == (after, there)
+    assert repo.series() == patches
+    assert not (repo.root / ".work" / "upstream").exists()
+
+
+def test_main_conflict(repo, clone):
+    """
+    A conflict names the patch and the file. Nothing is written until it is
+    resolved; then the patch that was is kept for main, and used there.
+    """
+    edit_main(repo, clone, f"{QUERY} s/quiet/silent/")
+    before, patches = repo.contents(), repo.series()
+    repo.bad("rebase", str(clone))
+    repo.good("rebase", "--abort")
+    output = repo.bad("rebase", str(clone))
+    assert f"signals does not apply: {SUBJECTS[2]}\n  {QUERY}" in output
+    room = repo.root / ".work" / "upstream" / "django"
+    repo.git("add", QUERY, cwd=room)
+    assert "still are conflicts" in repo.bad("rebase", "--continue")
+    assert repo.contents() == before
+    resolve(repo, room)
+    repo.good("rebase", "--continue")
+    (path,) = (repo.root / "patches-main" / "signals").glob("*-Fixed-22543*")
+    assert '"silent"\n+    return "sent loudly"' in path.read_text()
+    assert repo.series() == patches
+    repo.good("rebase", str(clone))
+    repo.good("check")
+
+
+@pytest.mark.parametrize("conflict", [False, True])
+def test_release(repo, tmp_path, conflict):
+    """
+    The base and the patches become those of a release. Where git stops in
+    django/, nothing is written until that is resolved.
+    """
+    repo.env.update(PIP_FIND_LINKS=str(tmp_path), GIT_EDITOR="true")
+    repo.shell(
+        f"""tar -xf "$ROOT/.work/{SDIST}"; mv django-* django-{NEXT}; cd django-{NEXT}
+        sed -i s/6.1.3/{NEXT}/ *.py *.toml PKG-INFO
+        sed -i 's/= 9$/= 99/{";s/quiet/silent/" * conflict}' {QUERY}
+        cd ..; tar -czf django-{NEXT}.tar.gz django-{NEXT}""",
+        tmp_path,
+    )
+    before = repo.series()
+    if conflict:
+        text = (repo.root / "upstream.toml").read_text()
+        output = repo.bad("rebase", NEXT)
+        assert QUERY in output and "rebase --continue" in output
+        repo.bad("rebase", NEXT)
+        assert (repo.root / "upstream.toml").read_text() == text
+        assert repo.series() == before
+        resolve(repo, repo.checkout)
+        repo.git("rebase", "--continue")
+    else:
+        repo.shell("git rm -q extras/run; git commit -qm Mine.")
+        assert "django/ and patches/ differ" in repo.refuses("rebase", NEXT)
+        repo.git("reset", "--quiet", "--hard", "HEAD~1")
+    repo.good("rebase", NEXT)
+    text = (repo.root / "upstream.toml").read_text()
+    sdist = (tmp_path / f"django-{NEXT}.tar.gz").read_bytes()
+    assert hashlib.sha256(sdist).hexdigest() in text and f'"{NEXT}"' in text
+    assert repo.git("rev-parse", f"upstream/{NEXT}^{{tree}}") in text
+    assert '\npythons = ["3.99"]\n' in text
+    assert "LINE_9 = 99" in (repo.checkout / QUERY).read_text()
+    after = repo.series()
+    assert after.keys() == before.keys() and after[ALONE] != before[ALONE]
+    assert not conflict or b'"silent"\n+    return "sent loudly"' in after[SECOND]
+    repo.good("check")
+
+
+def test_version(repo, clone):
+    """One command changes the version in all that follows from it."""
+    doc = '"""\n.. versionadded:: 6.2\n"""\n'
+    repo.commit(SUBJECTS[2], {"django/doc.py": doc}, "--amend")
+    repo.good("export")
+    repo.good("version", "7.0")
+    assert 'lands = "7.0"' in (repo.patches / "series.toml").read_text()
+    assert b"\n+.. versionadded:: 7.0\n" in repo.series()[SECOND]
+    for path in repo.root.glob("patches*/*/*.patch"):
+        assert "6.2" not in path.read_text()
+    repo.good("check")
+    assert "differ" in repo.refuses("version", "seven")
+    files = {NOTES.replace("6.2", "7.0"): MAIN[NOTES].replace("6.2", "7.0")}
+    repo.commit("Changed main.", files, cwd=clone)
+    repo.good("rebase", str(clone))
