@@ -35,10 +35,9 @@ from django.db import (
     OperationalError,
     connection,
     connections,
-    router,
-    transaction,
 )
 from django.db import models as django_models
+from django.db import router, transaction
 from django.db.models import F, QuerySet, functions
 from django.db.models.signals import (
     post_delete,
@@ -313,10 +312,6 @@ class Mirror:
             # They don't say which key became which one.
             keys = list(self.tables[model])
             queryset = model._base_manager.using(self.plan.using).all()
-        elif self.plan.style == "values" and not any(
-            hasattr(value, "resolve_expression") for value in values.values()
-        ):
-            return self.apply(model, values, keys, pk_set)
         elif self.plan.style == "on_commit":
             copy = partial(self.copy, model, queryset, keys)
             return transaction.on_commit(copy, using=self.plan.using)
@@ -337,23 +332,6 @@ class Mirror:
             self.tables[model].pop(key, None)
         self.tables[model].update(rows)
         return rows
-
-    def apply(self, model, values, keys, pk_set):
-        """Set these constants in the rows with these keys."""
-        moved = {}
-        for key in keys:
-            row = list(self.tables[model].pop(key, ()))
-            for index, column in enumerate(columns(model)):
-                if row and column.name in values:
-                    value = values[column.name]
-                    if column.remote_field:
-                        column = column.target_field
-                        value = getattr(value, column.attname, value)
-                    row[index] = column.to_python(value)
-            if row:
-                moved[key_of(model, row)] = tuple(row)
-        self.check(moved.keys() == pk_set, f"{pk_set} instead of {moved}")
-        self.tables[model].update(moved)
 
     def post_save(self, sender, instance, created, using, **kwargs):
         self.saving.pop()
@@ -450,8 +428,7 @@ class Plan:
     # The database.
     using: str
     # How the mirror learns new values: "instances" and "rows" evaluate
-    # post_update's queryset at once, "on_commit" after the commit. "values"
-    # needs only pk_set if the values are constants.
+    # post_update's queryset at once, "on_commit" after the commit.
     style: str
     # Whether the mirror listens to pre_update, too.
     pre: bool
@@ -1216,7 +1193,7 @@ def plans(draw):
     connect = draw(st.sampled_from(["all", "each"]))
     return Plan(
         using=draw(st.sampled_from(["default", "other"])),
-        style=draw(st.sampled_from(["rows", "values", "instances", "on_commit"])),
+        style=draw(st.sampled_from(["rows", "instances", "on_commit"])),
         pre=draw(st.integers(0, 3)) > 0,
         connect=connect,
         deaf=draw(st.sampled_from(deaf)) if connect == "each" else None,
