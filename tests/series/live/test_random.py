@@ -605,7 +605,7 @@ class Script:
         )
         unheard = self.run_unheard(code) if is_comparable else None
         # With receivers, MySQL can if the rows are selected first.
-        is_comparable = is_comparable and unheard is not OperationalError
+        is_comparable = is_comparable and not isinstance(unheard, OperationalError)
         self.restore(before)
         self.mirror.forget()
         try:
@@ -619,8 +619,8 @@ class Script:
             self.log[line] += f"  # {type(exc).__name__}: {exc}".partition("\n")[0]
             self.restore(before)
             self.compare()
-            if is_comparable and unheard is not type(exc):
-                raise Wrong(f"{unheard} without receivers") from exc
+            if is_comparable and type(unheard) is not type(exc):
+                raise Wrong(f"{unheard!r} without receivers") from exc
             if self.depth:
                 raise
         except Exception as exc:
@@ -637,7 +637,7 @@ class Script:
     def run_unheard(self, code):
         """
         Run the line without receivers of updates, and roll it back. Return its
-        result and the rows, or the class of its exception.
+        result and the rows, or its exception.
         """
         with (
             mock.patch.object(pre_update, "receivers", []),
@@ -646,11 +646,11 @@ class Script:
         ):
             try:
                 result = self.execute(code)
-                if not self.depth:
+                if not self.depth and not MYSQL:
                     self.connection.check_constraints()
                 return result, self.mirror.stored()
             except EXPECTED as exc:
-                return type(exc)
+                return exc
             finally:
                 transaction.set_rollback(True, using=self.using)
                 for signal in (pre_update, post_update):
@@ -658,8 +658,8 @@ class Script:
 
     def check_result(self, unheard, heard, before):
         """Check that a line did the same without receivers."""
-        if isinstance(unheard, type):
-            raise Wrong(f"{unheard} without receivers")
+        if isinstance(unheard, Exception):
+            raise Wrong(f"{unheard!r} without receivers")
         # The others have instances, which may be new ones.
         is_number = isinstance(heard[0], int) or repr(heard[0]).endswith("})")
         if is_number and unheard[0] != heard[0]:
