@@ -20,14 +20,13 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.db import (
     Error,
     IntegrityError,
-    OperationalError,
     close_old_connections,
     connection,
     connections,
     transaction,
 )
 from django.db.backends.signals import connection_created
-from django.db.models.signals import post_delete, post_update, pre_delete, pre_update
+from django.db.models.signals import post_update, pre_update
 from django.db.transaction import TransactionManagementError
 
 from live import naive
@@ -322,32 +321,6 @@ def test_receiver_of_ancestor_raises(call, signal, rows, stored):
     assert_undone(before, stored(), in_autocommit)
 
 
-@both_signals
-def test_other_database(signal, stored):
-    """
-    The update is undone on the database that's written to, and only there. An
-    atomic block on another database isn't broken.
-    """
-    for alias in ("default", "other"):
-        make_rows(using=alias)
-    before, error = stored(alias="other"), Fault()
-
-    def write_to_both(**kwargs):
-        write(using="default")
-        write(using="other")
-
-    with connected((signal, write_to_both), (signal, failing(error))):
-        with transaction.atomic():
-            queryset = Account.objects.using("other")
-            assert in_autocommit(partial(queryset.update, points=2))["error"] is error
-            TextKey.objects.create(key="outer")
-    assert stored(alias="other") == before
-    assert stored("live_integerkey.points") == [7]
-    assert stored("live_textkey.points") == [0]
-    assert_usable()
-    assert_usable("other")
-
-
 # The database raises.
 
 
@@ -420,32 +393,6 @@ def test_update_fails(call, block, rows, stored, observers):
     assert_undone(before, stored(), block)
 
 
-def test_lock_timeout(rows, stored, observers):
-    """An update that waits too long fails as it does without receivers."""
-    before = stored()
-    short, usual = {
-        "sqlite": ("PRAGMA busy_timeout = 50", "PRAGMA busy_timeout = 5000"),
-        "postgresql": ("SET lock_timeout = '50ms'", SET_UP),
-        "mysql": ("SET SESSION innodb_lock_wait_timeout = 1", SET_UP),
-    }[VENDOR]
-    errors, posted = [], []
-    receivers = (pre_update, write), (post_update, lambda **kwargs: posted.append(1))
-    with observers["default"].cursor() as other, connection.cursor() as cursor:
-        other.execute("BEGIN IMMEDIATE" if VENDOR == "sqlite" else "BEGIN")
-        other.execute("UPDATE live_account SET points = 3")
-        cursor.execute(short)
-        for some in ((), receivers):
-            with connected(*some):
-                errors.append(in_autocommit(partial(update, rows))["error"])
-        other.execute("ROLLBACK")
-        cursor.execute(usual)
-    assert type(errors[0]) is OperationalError
-    # The message may name the place of the row.
-    assert str(errors[0])[:20] == str(errors[1])[:20]
-    assert not posted
-    assert_undone(before, stored(), in_autocommit)
-
-
 def lose(observer):
     """Let the server end the connection."""
     if VENDOR == "postgresql":
@@ -492,58 +439,6 @@ def test_connection_lost(call, block, when, rows, stored, observers):
     assert lost and isinstance(seen["error"], Error)
     close_old_connections()
     assert_undone(before, stored(), in_autocommit)
-
-
-# A receiver does what it shouldn't.
-
-
-def swallow():
-    """A receiver that goes on after an error."""
-    with pytest.raises(IntegrityError):
-        Owner.objects.create(pk=Owner.objects.values_list("pk", flat=True)[0])
-
-
-def swallow_in_atomic():
-    """A receiver that goes on after an error as it should."""
-    with pytest.raises(IntegrityError), transaction.atomic():
-        Owner.objects.create(pk=Owner.objects.values_list("pk", flat=True)[0])
-
-
-MISTAKES = {
-    "swallow": swallow,
-    "swallow in atomic": swallow_in_atomic,
-    "set_rollback": lambda: transaction.set_rollback(True),
-    "close": lambda: connection.close(),
-    "commit": transaction.commit,
-    "set_autocommit": lambda: transaction.set_autocommit(True),
-    "durable": lambda: transaction.atomic(durable=True).__enter__(),
-}
-
-
-@pytest.mark.parametrize("mistake", MISTAKES)
-@both_signals
-def test_receiver_mistakes(signal, mistake, rows, stored):
-    """
-    A receiver that leaves the transaction in a state in which it can't be
-    committed loses the update, as one of delete() loses that.
-    """
-    before, hooks = stored(), []
-    TextKey.objects.create(key="a")
-
-    def receiver(**kwargs):
-        transaction.on_commit(lambda: hooks.append(1))
-        MISTAKES[mistake]()
-
-    with connected((signal, receiver)):
-        seen = in_autocommit(partial(update, rows))
-    fine = mistake == "swallow in atomic"
-    assert (stored()["Account"] != before["Account"]) is bool(hooks) is fine
-    assert_usable()
-    like = pre_delete if signal is pre_update else post_delete
-    with connected((like, receiver), senders=[TextKey]):
-        seen_of_delete = in_autocommit(TextKey.objects.all().delete)
-    assert type(seen.get("error")) is type(seen_of_delete.get("error"))
-    assert_usable()
 
 
 # asyncio.
