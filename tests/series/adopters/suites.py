@@ -71,9 +71,8 @@ def fetch(package, version):
     pattern = f"sdists/{name}-{version}.tar.gz"
     if not list(WORK.glob(pattern)):
         print(f"Fetching {package} {version} ...", flush=True)
-        to = f"--dest={WORK / 'sdists'}"
-        options = "--no-deps", "--no-binary=:all:", to, f"{package}=={version}"
-        run(*PIP, "download", *options)
+        options = "--no-deps", "--no-binary=:all:", f"--dest={WORK / 'sdists'}"
+        run(*PIP, "download", *options, f"{package}=={version}")
     return next(WORK.glob(pattern))
 
 
@@ -89,6 +88,7 @@ def run_suite(package, suite, sdist, mode):
     # For a suite that has no configuration.
     (directory / "pytest.ini").touch()
     report, calls = directory / "report.xml", directory / "calls.json"
+    output = directory / "output.txt"
     tree = BASE if mode == "unpatched" else ROOT / "django"
     paths = tree, PACKAGES, HERE / "plugin", source / suite.get("path", ".")
     env = {**os.environ, **suite.get("env", {}), "SERIES_CALLS": str(calls)}
@@ -97,10 +97,9 @@ def run_suite(package, suite, sdist, mode):
     command += ["-p", "quiet_receivers"] if mode == "receivers" else []
     command += [f"--ds={suite['settings']}"] if "settings" in suite else []
     command += suite["tests"]
-    output = directory / "output.txt"
     with open(output, "w") as file:
         done = subprocess.run(command, cwd=source, env=env, stdout=file, stderr=file)
-    if done.returncode not in (0, 1):
+    if done.returncode not in (0, 1) or not report.exists():
         sys.exit(f"pytest could not run the suite; see {output}")
     results = collections.defaultdict(collections.Counter)
     for case in ET.parse(report).iter("testcase"):
@@ -140,6 +139,7 @@ def main():
     for package in options.packages or suites:
         row, differing = compare(package, versions[package], suites[package])
         table, lines = table + row, lines + differing
+        print(row, end="", flush=True)
     print(table, *lines, sep="\n")
     document = (ROOT / "docs" / "adopters.md").read_text(encoding="utf-8")
     if other := [row for row in table.splitlines() if row not in document]:
