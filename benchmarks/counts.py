@@ -23,8 +23,9 @@ from pathlib import Path
 from .process import Failed, Process, Skipped
 from .text import middle
 
-# How many times the instructions of the base a patched operation may take. With
-# receivers on another model, it looks the model up in the caches of two signals.
+# How many times the instructions of the base a patched operation may take.
+# With receivers on another model, it looks the model up in the caches of two
+# signals.
 LIMITS = {"none": 1.01, "other": 1.02}
 # The same for update_1 with a receiver of its model that does nothing.
 USED_LIMIT = 2.0

@@ -25,8 +25,7 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt  # noqa: E402
 import pyperf  # noqa: E402
 
-from .counts import LIMITS, MORE  # noqa: E402
-from .counts import UNUSED, ratios  # noqa: E402
+from .counts import LIMITS, MORE, UNUSED, ratios  # noqa: E402
 from .text import (  # noqa: E402
     Missing,
     met,

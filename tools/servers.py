@@ -67,10 +67,10 @@ SETTINGS = ROOT / "tests" / "series" / "databases.py"
 @contextlib.contextmanager
 def server(name):
     """
-    Give the environment in which tests/series/databases.py finds a server: that
-    at the address in SERIES_NAME_URL, or one that is started. Its driver is
-    installed in .venv. name: a key of SERVERS, or "sqlite", which needs none.
-    Raise Error if there's no such server.
+    Give the environment in which tests/series/databases.py finds a server:
+    that at the address in SERIES_NAME_URL, or one that is started. Its driver
+    is installed in .venv. name: a key of SERVERS, or "sqlite", which needs
+    none. Raise Error if there's no such server.
     """
     if name == "sqlite":
         yield {"SERIES_DB": name}

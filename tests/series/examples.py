@@ -84,7 +84,9 @@ def set_up(database):
 
 
 def run_howto():
-    """Run the blocks of the how-to. Return its modules of models and receivers."""
+    """
+    Run the blocks of the how-to. Return its modules of models and receivers.
+    """
     from django.test import TestCase
 
     *blocks, test = code_blocks(HOWTO.read_text(encoding="utf-8"))
@@ -300,7 +302,9 @@ def check_others(models, signals):
 
 
 def check_test(test_case):
-    """The test of the page passes, and fails without the captured callbacks."""
+    """
+    The test of the page passes, and fails without the captured callbacks.
+    """
     from django.core.cache import cache
 
     suite = unittest.defaultTestLoader.loadTestsFromTestCase(test_case)

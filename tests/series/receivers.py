@@ -8,7 +8,8 @@ label, "updates": how many the receivers were told of}, and each problem one of
 its own, {"test", "problem"}, as soon as it's found, so that no test can hide
 it.
 
-What the audit checks at every call of QuerySet.update() and QuerySet._update():
+What the audit checks at every call of QuerySet.update() and
+QuerySet._update():
 
 - Each signal is sent once at most, by the queryset's model, or by the class of
   the saved instance if that's a proxy of it; not for none(), and not for
@@ -31,8 +32,8 @@ What the audit checks at every call of QuerySet.update() and QuerySet._update():
 - Completeness: each UPDATE that reaches a cursor is attributed. If
   SQLUpdateCompiler executes it, it must have been announced by the same call,
   for the same database, with exactly the columns it sets and the values it
-  sets them to (expressions aren't compared), and post_update must not have been
-  sent yet. Conversely, post_update must not be sent without an UPDATE. An
+  sets them to (expressions aren't compared), and post_update must not have
+  been sent yet. Conversely, post_update must not be sent without an UPDATE. An
   UPDATE that doesn't come from SQLUpdateCompiler must come from outside of the
   ORM: its nearest caller that isn't a backend or in django/db/models/sql/ must
   not be in django/db/models/.
@@ -300,7 +301,9 @@ class Audit:
             self.check_ancestor(name, call, call.child)
 
     def check_ancestor(self, name, call, child):
-        """Check an update of an ancestor's table, for the update of a child."""
+        """
+        Check an update of an ancestor's table, for the update of a child.
+        """
         child.ancestors.append(call.queryset.model)
         given, own = child.values_of(call.queryset.model), call.said["values"]
         self.check(

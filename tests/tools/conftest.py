@@ -47,7 +47,8 @@ class Repo:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # Background jobs of a shell ignore it, and so does what they start.
+            # Background jobs of a shell ignore it, and so does what they
+            # start.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
@@ -74,7 +75,9 @@ class Repo:
         return output
 
     def refuses(self, *args, **env):
-        """Run series.py, which must fail and change nothing; return its output."""
+        """
+        Run series.py, which must fail and change nothing; return its output.
+        """
         before = self.contents()
         output = self.bad(*args, **env)
         assert self.contents() == before
@@ -92,7 +95,10 @@ class Repo:
         return {f"{x.parent.name}/{x.name}": x.read_bytes() for x in paths}
 
     def shell(self, script, cwd=None):
-        """Run a script of a shell in the checkout, as its user; return its output."""
+        """
+        Run a script of a shell in the checkout, as its user; return its
+        output.
+        """
         return subprocess.run(
             ["sh", "-ec", script],
             cwd=cwd or self.checkout,
@@ -162,7 +168,9 @@ def write_wheel(directory, name):
 
 
 def make_release(repo, directory):
-    """Write the sdist, and the patches with git itself. Return upstream.toml."""
+    """
+    Write the sdist, and the patches with git itself. Return upstream.toml.
+    """
     for name, text in tiny.FILES.items():
         path = repo.checkout / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -197,7 +205,9 @@ def make_release(repo, directory):
 
 
 def make_main(repo, clone):
-    """Make a clone of the tiny Django whose main is newer, and notes for it."""
+    """
+    Make a clone of the tiny Django whose main is newer, and notes for it.
+    """
     repo.git("clone", "--quiet", str(repo.checkout), str(clone))
     repo.git("checkout", "--quiet", "-B", "main", "upstream/6.1.3", cwd=clone)
     repo.commit("Changed main.", tiny.MAIN, cwd=clone)
@@ -214,7 +224,9 @@ def make_main(repo, clone):
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory):
-    """Make the copy. Return (it, the directory of what's copied, apply's output)."""
+    """
+    Make the copy. Return (it, the directory of what's copied, apply's output).
+    """
     directory = tmp_path_factory.mktemp("series")
     home, links = directory / "home", directory / "links"
     env = {

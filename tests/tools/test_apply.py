@@ -6,6 +6,7 @@ import re
 import shutil
 
 import pytest
+
 from conftest import write_script
 from tiny import FILES, FIRST, SDIST, SECOND, SUBJECTS
 
@@ -45,7 +46,9 @@ def is_new(repo):
 
 
 def test_first_apply(template, repo):
-    """The base is one tagged commit, as in the sdist; the patches follow it."""
+    """
+    The base is one tagged commit, as in the sdist; the patches follow it.
+    """
     assert "/python3" in template[2] and "update() STALE coherent" in template[2]
     ours = "Django patch series"
     assert repo.git("log", "--reverse", "--format=%s|%an|%cn").splitlines() == [
@@ -103,7 +106,9 @@ def test_whatever_the_user_has(repo, tmp_path):
     ],
 )
 def test_killed(repo, tmp_path, command, fresh, number):
-    """An apply that's killed or interrupted at any point is completed later."""
+    """
+    An apply that's killed or interrupted at any point is completed later.
+    """
     new_patches(repo)
     if fresh:
         shutil.rmtree(repo.checkout)
@@ -126,7 +131,9 @@ def test_killed(repo, tmp_path, command, fresh, number):
 
 @pytest.mark.parametrize("git", ["nothing", ".git"])
 def test_directory_of_others(repo, git):
-    """A django/ without a good .git is left alone, and the repository around it."""
+    """
+    A django/ without a good .git is left alone, and the repository around it.
+    """
     repo.shell("rm -rf .git; cd ..; git init -q; git commit -q --allow-empty -m Outer.")
     repo.git("tag", "upstream/6.1.3", cwd=repo.root)
     (repo.checkout / git).mkdir()
@@ -172,7 +179,9 @@ def test_work_of_its_own(repo, script, texts):
 
 
 def test_patch_which_does_not_apply(repo):
-    """It's named, the last good commit stays, the rest isn't lost by export."""
+    """
+    It's named, the last good commit stays, the rest isn't lost by export.
+    """
     first = repo.git("rev-parse", "HEAD~1")
     repo.edit(f"patches/{SECOND}", '-    return "quiet"', '-    return "loud"')
     output = repo.bad("apply")
@@ -202,7 +211,9 @@ def test_wrong_sdist(repo, key):
 
 
 def test_no_sdist(repo, tmp_path):
-    """A damaged one is put aside; then pip is asked, and its answer is told."""
+    """
+    A damaged one is put aside; then pip is asked, and its answer is told.
+    """
     before = repo.where()
     shutil.rmtree(repo.checkout)
     (repo.root / ".work" / SDIST).write_bytes(b"half")

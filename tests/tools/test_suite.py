@@ -150,7 +150,9 @@ END = "import os; print('..', flush=True); os._exit({})"
     ],
 )
 def test_no_result(repo, path, old, new):
-    """A run without a summary, or without a test, fails whatever its status."""
+    """
+    A run without a summary, or without a test, fails whatever its status.
+    """
     repo.edit(path, old, new)
     options = ("--receivers", "quiet") if "receivers" in path else ()
     assert "without a result" in repo.bad("test", "other", *options)

@@ -4,6 +4,7 @@ import hashlib
 import re
 
 import pytest
+
 from tiny import ALONE, FIRST, MAIN, NOTES, SDIST, SECOND, SUBJECTS, TEMPLATE_PATH
 
 BRANCH = "ticket_22543_signals"
@@ -67,7 +68,9 @@ def test_branch(repo, clone):
 
 
 def test_independent_without_a_ticket(repo, clone):
-    """It has no other below it; without a number, the ticket's text is told."""
+    """
+    It has no other below it; without a number, the ticket's text is told.
+    """
     repo.edit("patches/series.toml", "\nticket = 1\n", "\n")
     repo.edit("patches/lines/pull-request.md", "#1 ", "#XXXXX ")
     left = repo.good("pr", "lines", str(clone)).partition("\nTitle: ")[0]

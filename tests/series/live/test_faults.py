@@ -464,7 +464,9 @@ def run(main):
 
 @both_signals
 def test_async_receiver_raises(signal, rows, stored):
-    """An async receiver works in the transaction of the update, and undoes it."""
+    """
+    An async receiver works in the transaction of the update, and undoes it.
+    """
     before, error, points = stored(), Fault(), []
 
     async def fail(queryset, using, **kwargs):

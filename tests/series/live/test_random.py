@@ -37,7 +37,10 @@ from django.db import (
     connections,
 )
 from django.db import models as django_models
-from django.db import router, transaction
+from django.db import (
+    router,
+    transaction,
+)
 from django.db.models import F, QuerySet, functions
 from django.db.models.signals import (
     post_delete,
@@ -678,7 +681,9 @@ class Script:
                 raise Wrong(f"{model.__name__}: {rows} without receivers, not {others}")
 
     def has_new_keys(self, *tables):
-        """Return whether a row was made with, or refers to, an automatic key."""
+        """
+        Return whether a row was made with, or refers to, an automatic key.
+        """
         return any(
             isinstance(value, int) and value >= FIRST_AUTO_PK
             for rows in tables
@@ -811,7 +816,9 @@ def unambiguous(values):
 
 
 def some_of(values):
-    """Return a strategy of lists of up to three values, for different fields."""
+    """
+    Return a strategy of lists of up to three values, for different fields.
+    """
     some = st.lists(
         st.sampled_from(values), min_size=1, max_size=3, unique_by=name_of
     ).map(unambiguous if MYSQL else list)

@@ -1,12 +1,13 @@
-"""The ticket's cache: the worth of a shop's items, for all kinds of changes."""
-
-from project import Item, Shop, create
+"""
+The ticket's cache: the worth of a shop's items, for all kinds of changes.
+"""
 
 from django.core.cache import cache
 from django.db import transaction
 from django.db.models import F, Sum
 from django.db.models.signals import post_delete, post_save, post_update, pre_update
 from django.dispatch import receiver
+from project import Item, Shop, create
 
 create()
 

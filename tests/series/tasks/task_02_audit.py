@@ -2,14 +2,13 @@
 
 from contextvars import ContextVar
 
-from project import Item, create
-
 from django.contrib.auth.models import User
 from django.db import models
 from django.db.models import F
 from django.db.models.signals import pre_delete, pre_update
 from django.dispatch import receiver
 from django.test import RequestFactory
+from project import Item, create
 
 
 class OldItem(models.Model):

@@ -1,10 +1,9 @@
 """The time of the last change, for every kind of update."""
 
-from project import Item, create
-
 from django.db.models.signals import pre_update
 from django.dispatch import receiver
 from django.utils import timezone
+from project import Item, create
 
 create()
 

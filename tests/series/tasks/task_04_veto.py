@@ -1,11 +1,10 @@
 """A veto: no update may set a negative price; other code goes on after it."""
 
-from project import Item, create
-
 from django.db import transaction
 from django.db.models import F
 from django.db.models.signals import post_update
 from django.dispatch import receiver
+from project import Item, create
 
 create()
 

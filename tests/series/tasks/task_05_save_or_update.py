@@ -1,10 +1,9 @@
 """Telling save() from update(), bulk_update(), and delete()."""
 
-from project import Item, Shop, create
-
 from django.db.models import QuerySet
 from django.db.models.signals import post_update
 from django.dispatch import receiver
+from project import Item, Shop, create
 
 create()
 log = []

@@ -1,9 +1,8 @@
 """A receiver that only handles updates of the price, whoever makes them."""
 
-from project import Item, create
-
 from django.db.models.signals import post_update
 from django.dispatch import receiver
+from project import Item, create
 
 create()
 log = []

@@ -1,10 +1,9 @@
 """Something that happens once the update is committed, and only then."""
 
-from project import Item, create
-
 from django.db import transaction
 from django.db.models.signals import post_save, post_update
 from django.dispatch import receiver
+from project import Item, create
 
 create()
 log = []

@@ -3,11 +3,10 @@
 import threading
 from contextvars import ContextVar
 
-from project import Item, create
-
 from django.db import connection
 from django.db.models.signals import post_update
 from django.dispatch import receiver
+from project import Item, create
 
 create()
 skip = ContextVar("skip", default=False)

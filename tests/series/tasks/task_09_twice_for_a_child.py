@@ -1,9 +1,8 @@
 """Why a receiver is called twice for a child, and once for each change."""
 
-from project import Book, Item, create
-
 from django.db.models.signals import post_save, post_update
 from django.dispatch import receiver
+from project import Book, Item, create
 
 create()
 log = []

@@ -3,11 +3,10 @@
 import asyncio
 
 from asgiref.sync import sync_to_async
-from project import Item, create
-
 from django.db import transaction
 from django.db.models.signals import post_update, pre_update
 from django.dispatch import receiver
+from project import Item, create
 
 create()
 log = []

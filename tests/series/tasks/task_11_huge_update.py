@@ -1,10 +1,9 @@
 """An update of more rows than the database takes keys, in batches."""
 
-from project import Item, create
-
 from django.db import OperationalError, connection
 from django.db.models.signals import post_update
 from django.dispatch import receiver
+from project import Item, create
 
 create()
 seen = []

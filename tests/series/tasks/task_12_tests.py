@@ -2,13 +2,12 @@
 
 import unittest
 
-from project import Item, create
-
 from django.core.cache import cache
 from django.db import transaction
 from django.db.models.signals import post_update
 from django.dispatch import receiver
 from django.test import TestCase
+from project import Item, create
 
 create()
 
