@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import subprocess
 
 import pytest
 
@@ -145,21 +146,19 @@ def test_main_has_moved(repo, clone):
 
 def test_main_conflict(repo, clone):
     """
-    A conflict names the patch and the file. Nothing is written until it is
-    resolved; then the patch that was is kept for main, and used there.
+    A conflict names the patch and the file, and changes nothing. What is
+    resolved becomes a patch for main by the commands that are given.
     """
     edit_main(repo, clone, f"{QUERY} s/quiet/silent/")
     before, patches = repo.contents(), repo.series()
-    repo.bad("rebase", str(clone))
-    repo.good("rebase", "--abort")
     output = repo.bad("rebase", str(clone))
-    assert f"signals does not apply: {SUBJECTS[2]}\n  {QUERY}" in output
-    room = repo.root / ".work" / "upstream" / "django"
-    repo.git("add", QUERY, cwd=room)
-    assert "still are conflicts" in repo.bad("rebase", "--continue")
+    assert f"signals does not apply: {SUBJECTS[2]}:\n  {QUERY}" in output
     assert repo.contents() == before
+    room = repo.root / ".work" / "upstream" / "django"
     resolve(repo, room)
-    repo.good("rebase", "--continue")
+    for line in output.replace("FILES", ".").splitlines():
+        if line.startswith("  git "):
+            subprocess.run(line, shell=True, cwd=room, env=repo.env, check=True)
     (path,) = (repo.root / "patches-main" / "signals").glob("*-Fixed-22543*")
     assert '"silent"\n+    return "sent loudly"' in path.read_text()
     assert repo.series() == patches
@@ -200,7 +199,6 @@ def test_release(repo, tmp_path, conflict):
     sdist = (tmp_path / f"django-{NEXT}.tar.gz").read_bytes()
     assert hashlib.sha256(sdist).hexdigest() in text and f'"{NEXT}"' in text
     assert repo.git("rev-parse", f"upstream/{NEXT}^{{tree}}") in text
-    assert '\npythons = ["3.99"]\n' in text
     assert "LINE_9 = 99" in (repo.checkout / QUERY).read_text()
     after = repo.series()
     assert after.keys() == before.keys() and after[ALONE] != before[ALONE]
