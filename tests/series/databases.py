@@ -57,6 +57,11 @@ if "SERIES_RECEIVERS" in os.environ:
 
     receivers.connect_at_setup()
 
+if "SERIES_RECORD" in os.environ:
+    import statements
+
+    statements.record()
+
 if __name__ == "__main__":
     os.environ["DJANGO_SETTINGS_MODULE"] = "databases"
     from django.db import connection
