@@ -34,6 +34,7 @@ from tools.servers import server
 SERIES = ROOT / "tests" / "series"
 ADOPTERS = SERIES / "adopters"
 PROGRESS_SECONDS = 10
+PROCESSES = len(os.sched_getaffinity(0))
 
 
 def test(options):
@@ -123,6 +124,9 @@ def run_pytest(paths, env):
     command = [ensure(), "-m", "pytest", "-q", "-rs"]
     if ADOPTERS not in paths:
         command.append(f"--ignore={ADOPTERS}")
+    if env["SERIES_DB"] == "sqlite":
+        # Each process has files of its own, but they share a server.
+        command += ["-n", str(PROCESSES), "--dist=loadfile"]
     env = clean_environment(**env)
     done = subprocess.run(
         [*command, *paths], cwd=ROOT, env=env, stdin=subprocess.DEVNULL
@@ -207,7 +211,7 @@ def report_of(labels, env, tree, name):
     path.write_bytes(b"")
     # MySQL's clients copy the databases for parallel processes.
     copies = env["SERIES_DB"] in ("sqlite", "postgres") or shutil.which("mysqldump")
-    processes = len(os.sched_getaffinity(0)) if copies else 1
+    processes = PROCESSES if copies else 1
     command = [ensure(), "runtests.py", "--noinput", "--settings=databases"]
     env = {**env, "SERIES_REPORT": str(path), "PYTHONPATH": f"{tree}:{SERIES}"}
     started = time.monotonic()
