@@ -412,18 +412,21 @@ def lose(observer):
 
 @has_server
 @pytest.mark.parametrize("when", ["pre_update", "UPDATE", "post_update"])
-@pytest.mark.parametrize("call, block", [(update, in_block), *zip(UPDATES, BLOCKS * 9)])
+@pytest.mark.parametrize(
+    "call, block",
+    [(update, in_block), *((call, in_autocommit) for call in UPDATES)],
+)
 def test_connection_lost(call, block, when, rows, stored, observers):
     """
     The update is undone if the connection is lost in a receiver, or between
     the UPDATE and the next one. The usual way to replace it works.
     """
-    if block is in_block_caught_inside or block is in_savepoint:
-        block = in_autocommit
     before, lost = stored(), []
 
     def receive(**kwargs):
-        lost.append(lose(observers["default"])) if not lost else None
+        if not lost:
+            lost.append(when)
+            lose(observers["default"])
 
     def wrap(execute, sql, params, many, context):
         result = execute(sql, params, many, context)

@@ -600,12 +600,14 @@ class Script:
         self.say(code)
         line = len(self.log) - 1
         before = self.snapshot()
+        # An instance that's kept would be another one after that, and
+        # select_for_update() wants a transaction. Without RETURNING, SQLite
+        # 3.40 evaluates a subquery of the table while it updates that.
         is_comparable = self.strict and not (
-            # An instance that's kept would be another one after that, and
-            # select_for_update() wants a transaction.
-            self.receivers
-            or re.search(r"kept|for_update", code)
+            self.receivers or re.search("kept|for_update", code)
         )
+        if connection.vendor == "sqlite" and re.search("Exists|owner__account", code):
+            is_comparable = False
         unheard = self.run_unheard(code) if is_comparable else None
         # With receivers, MySQL can if the rows are selected first.
         is_comparable = is_comparable and not isinstance(unheard, OperationalError)
