@@ -24,10 +24,8 @@ BENCH = WORK / "bench"
 
 def bench(options):
     """
-    Run the benchmarks options.names, or all, on the databases options.db.
-
-    options.short: run only counts, and fail beyond its limits. Return the exit
-    status, or raise Error if something that is needed is missing.
+    Run the benchmarks options.names, or all, on the databases options.db; of
+    options.short, only counts, with limits. Return the exit status, or Error.
     """
     names, tag, status = options.names or NAMES, ready(), 0
     if options.short:

@@ -10,7 +10,6 @@ and the patch that didn't apply.
 import contextlib
 import fcntl
 import hashlib
-import os
 import re
 
 from tools import DJANGO, ROOT, WORK, environment
@@ -27,17 +26,12 @@ UNFINISHED = re.compile("in progress|You are (currently|in the)|still merging|un
 
 
 def base():
-    """
-    Return the tag of the base in django/. Raise Error if it isn't there, or
-    isn't what upstream.toml says.
-    """
+    """Return the base's tag. Raise Error if it isn't as upstream.toml says."""
     tag, tree = upstream()["tag"], upstream()["tree"]
     there = (DJANGO / ".git").is_dir()
     if not there or tree != git("rev-parse", "-q", f"{tag}^{{tree}}", check=False):
-        raise Error(
-            f"django/ does not have {tag} as upstream.toml says.\n"
-            "Nothing was changed. Run: python3 series.py apply"
-        )
+        advice = "Nothing was changed. Run: python3 series.py apply"
+        raise Error(f"django/ has no {tag} as upstream.toml says.\n{advice}")
     return tag
 
 
@@ -48,9 +42,8 @@ def expect(path, **found):
         wrong = path.replace(path.with_suffix(".wrong"))
         raise Error(
             f"{path.name} is not the expected file.\n  expected: {wanted}\n"
-            f"  found:    {found}\nIt is {wrong} now; the branch is as it was.\n"
-            "Run the command again to take it anew. If that ends the same, find out\n"
-            "where pip takes it from (pip config list)."
+            f"  found:    {found}\nIt is {wrong} now; the branch is as it was.\nRun "
+            "it again; if that ends the same, see where pip gets it (pip config list)."
         )
 
 
@@ -102,17 +95,12 @@ def import_sdist(path, version):
 @contextlib.contextmanager
 def lock():
     """Raise Error if another command is changing this repository."""
-    handle = os.open(ROOT, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with open(ROOT / "series.py") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Error("another series.py is at work. Wait for it to end.") from None
         yield
-    except BlockingIOError:
-        raise Error(
-            "another series.py is at work in this repository.\n"
-            "Nothing was changed. Wait for it to end and run the command again."
-        ) from None
-    finally:
-        os.close(handle)
 
 
 def ref(name):
@@ -197,13 +185,11 @@ def put_together(paths):
     room, tag = WORK / "apply", base()
     STATE.write_text("applying", encoding="utf-8")
     remove(room)
-    git("worktree", "prune")
-    git("worktree", "add", "-q", "--detach", room, tag)
+    git("worktree", "add", "-q", "--force", "--detach", room, tag)
     say(f"Applying {len(paths)} patches to {tag} ...")
     done = run("git", *AM, *paths, cwd=room)
     tip = git("rev-parse", "HEAD", cwd=room)
-    remove(room)
-    git("worktree", "prune")
+    git("worktree", "remove", "--force", room)
     STATE.write_text(f"switching {tip}", encoding="utf-8")
     git("checkout", "-q", "--force", "-B", BRANCH, tip)
     git("update-ref", APPLIED, tip)

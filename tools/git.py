@@ -1,9 +1,7 @@
-"""
-Git with a configuration and an identity of its own, and what all tools share:
-the error that is printed without a traceback, running programs.
-"""
+"""Git with a configuration and an identity of its own, and what all share."""
 
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -24,8 +22,6 @@ OWN = {
     "LC_ALL": "C",
     "TZ": "UTC",
     "PIP_USER": "0",
-    "PIP_NO_INPUT": "1",
-    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     "GIT_ATTR_NOSYSTEM": "1",
     "GIT_CEILING_DIRECTORIES": str(ROOT),
     "GIT_CONFIG_GLOBAL": str(ROOT / "tools" / "gitconfig"),
@@ -36,27 +32,19 @@ OWN = {
 }
 
 
+# Say how far it is, at once; and delete a directory, if it's there.
+say = functools.partial(print, flush=True)
+remove = functools.partial(shutil.rmtree, ignore_errors=True)
+
+
 class Error(Exception):
     """Tells a user what happened, what was left alone, and what to do."""
-
-
-def say(*args):
-    """Print one line of progress at once."""
-    print(*args, flush=True)
 
 
 def indent(lines):
     """Return lines (a string or a list) as one indented block."""
     lines = lines.splitlines() if isinstance(lines, str) else lines
     return "\n".join(f"  {line}" for line in lines)
-
-
-def remove(path):
-    """Delete a file or a directory, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def clean_environment(**extra):
@@ -102,26 +90,18 @@ def require_git():
     """Raise Error unless git is there, and reads GIT_CONFIG_GLOBAL (2.32)."""
     said = run("git", "--version").stdout.strip() if shutil.which("git") else "none"
     if [int(number) for number in re.findall(r"\d+", said)[:2]] < [2, 32]:
-        raise Error(
-            f"this needs git 2.32 or newer, and found: {said}.\n"
-            "Nothing was changed. Install git and run the command again."
-        )
+        raise Error(f"this needs git 2.32 or newer, and found: {said}. Install it.")
 
 
 def upstream():
-    """
-    Return what upstream.toml says about the base, with "tag", its name in
-    django/. Raise Error if a key is missing.
-    """
+    """Return upstream.toml and "tag", the base in django/, or raise Error."""
     keys = ("version", "file", "size", "sha256", "tree", "pythons")
     try:
         found = tomllib.loads((ROOT / "upstream.toml").read_text(encoding="utf-8"))
         return {"tag": f"upstream/{found['version']}", **{k: found[k] for k in keys}}
     except (OSError, ValueError, KeyError) as error:
-        raise Error(
-            f"upstream.toml cannot be used: {error!r}.\n"
-            "Nothing was changed. Restore it: git checkout upstream.toml"
-        ) from None
+        advice = "Nothing was changed. Restore it: git checkout upstream.toml"
+        raise Error(f"upstream.toml cannot be used: {error!r}.\n{advice}") from None
 
 
 @contextlib.contextmanager

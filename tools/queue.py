@@ -19,9 +19,7 @@ from tools.checkout import APPLIED, BRANCH, TIP, base, commits, lock, ref, state
 from tools.git import Error, git, indent, must, run, say, succeeds, tree_of, upstream
 
 SCENARIO = ROOT / "tests" / "series" / "scenario.py"
-FORMAT = (
-    "format-patch -q --no-numbered --zero-commit --full-index --no-signature".split()
-)
+FORMAT = "format-patch -q -N --zero-commit --full-index --no-signature".split()
 
 
 class PullRequest(NamedTuple):
@@ -52,10 +50,8 @@ def pull_requests():
             patches = sorted((PATCHES / one.name).glob("*.patch"))
             found[one.name] = one._replace(needs=needs, patches=patches)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Error(
-            f"patches/series.toml cannot be used: {error}.\nNothing was changed. "
-            "Put it right, or restore it: git checkout patches/series.toml"
-        ) from None
+        advice = "Nothing was changed. Put it right, or restore it with git."
+        raise Error(f"patches/series.toml cannot be used: {error}.\n{advice}") from None
     return [*found.values()]
 
 
@@ -76,10 +72,7 @@ def subject_of(path):
 
 
 def exported(tag, owners):
-    """
-    Return what read() would of the patches that the branch gives, if its
-    commits, from the tag of the base on, belong to these owners.
-    """
+    """Return what read() would of the branch, if its commits have owners."""
     numbers = Counter()
     with tempfile.TemporaryDirectory() as temp:
         for commit, name in zip(commits(tag, pretty="%H"), owners):
@@ -104,8 +97,7 @@ def in_patches():
 def apply(options):
     """
     Make .venv and django/, put the patches on the branch, show the scenario.
-
-    options.force: whether to drop work in django/. Return the exit status.
+    options.force: whether to drop work in django/, which else raises Error.
     """
     if not patches():
         raise Error("there are no patches. Restore them: git checkout patches")
@@ -135,11 +127,9 @@ def apply(options):
 
 def plan(tag, to=None):
     """
-    Return, for each commit of the branch, the name of its pull request.
-
-    tag: the base. to: the name for commits whose subject no patch has. Raise
-    Error if the branch isn't a plain row of commits on the base, pull request
-    after pull request, or if patches would get lost.
+    Return, for each commit of the branch, the name of its pull request; to, if
+    no patch has its subject. Raise Error if the branch isn't a plain row of
+    commits on the base, in order, or if patches would get lost.
     """
     series, found = [one.name for one in pull_requests()], checkout.out_of_place()
     homes, owners = {subject_of(path): path.parent.name for path in patches()}, []
@@ -165,10 +155,8 @@ def plan(tag, to=None):
     if not found and owners != sorted(owners, key=series.index):
         found.append(f"pull requests are mixed: sort them by git rebase -i {tag}")
     if found:
-        raise Error(
-            f"the branch can't be exported:\n{indent(found)}\n"
-            "Nothing was changed. Put it right in django/ and run the command again."
-        )
+        advice = "Nothing was changed. Put it right in django/ and run it again."
+        raise Error(f"the branch can't be exported:\n{indent(found)}\n{advice}")
     return owners
 
 
@@ -196,24 +184,20 @@ def export(options):
 
 
 def check(options):
-    """
-    Look for mistakes in patches/ and the branch, and change nothing. Return
-    the exit status, or raise Error with all that was found.
-    """
-    tag, found = base(), []
-    try:
-        new, old = exported(tag, plan(tag)), read(PATCHES.rglob("*.patch"))
-        for name in sorted({*new, *old}):
-            if new.get(name) != old.get(name):
-                found.append(f"patches/{name}: is not what export writes")
-        spaces = git("diff", "--check", tag, TIP, check=False).splitlines()
-        found += [line for line in spaces if not line.startswith("+")]
-    except Error as error:
-        found += str(error).splitlines()
+    """Raise Error with the mistakes in patches/ and the branch, if any."""
+    tag = base()
+    new, old = exported(tag, plan(tag)), read(PATCHES.rglob("*.patch"))
+    found = [
+        f"patches/{name}: is not what export writes"
+        for name in sorted({*new, *old})
+        if new.get(name) != old.get(name)
+    ]
+    spaces = git("diff", "--check", tag, TIP, check=False).splitlines()
+    found += [line for line in spaces if not line.startswith("+")]
     if found:
-        raise Error(
-            f"check found mistakes:\n{indent(found)}\nNothing was changed. Put them "
-            "right in django/ and export; or run apply if patches/ is right."
+        advice = (
+            "Put them right in django/ and export; or, if patches/ is right, apply."
         )
+        raise Error(f"check found mistakes:\n{indent(found)}\n{advice}")
     say(f"check: {len(old)} patches, no mistakes.")
     return 0

@@ -1,9 +1,7 @@
 """
-Private database servers, started from the installed programs.
-
-A server and its data, in a temporary directory, belong to a keeper: this file
-as a program of its own, which ends them when its standard input ends: when the
-command is done, and also when it's killed.
+Private database servers, started from the installed programs. A server and
+its data, in a temporary directory, belong to a keeper: this file as a program,
+which ends them when its standard input ends, even if the command is killed.
 """
 
 import contextlib
@@ -67,10 +65,9 @@ SETTINGS = ROOT / "tests" / "series" / "databases.py"
 @contextlib.contextmanager
 def server(name):
     """
-    Give the environment in which tests/series/databases.py finds a server: that
-    at the address in SERIES_NAME_URL, or one that is started. Its driver is
-    installed in .venv. name: a key of SERVERS, or "sqlite", which needs none.
-    Raise Error if there's no such server.
+    Give the environment in which tests/series/databases.py finds the server in
+    SERIES_NAME_URL, or one that is started. Put its driver in .venv. name: of
+    SERVERS, or "sqlite", which needs none. Raise Error if there's no server.
     """
     if name == "sqlite":
         yield {"SERIES_DB": name}
@@ -86,11 +83,11 @@ def server(name):
         said = (done.stdout or done.stderr).strip().splitlines()[-1:]
         is_right = name == "postgres" or ("MariaDB" in said[0]) == (name == "mariadb")
         if done.returncode or not is_right:
-            raise Error(
-                f"the server {origin} is not a {name} that can be used:\n"
-                f"{indent(said)}\nNo test ran. Correct {variable}, or unset it to "
-                "have a server started."
+            problem = f"the server {origin} is not a {name} that can be used"
+            advice = (
+                f"No test ran. Correct {variable}, or unset it to have one started."
             )
+            raise Error(f"{problem}:\n{indent(said)}\n{advice}")
         address = urlsplit(url).netloc.rpartition("@")[2]
         say(f"{name}: {said[0]} at {address} ({origin})")
         yield env
@@ -106,16 +103,14 @@ def missing(name, what):
 
 
 def command_of(name, line):
-    """
-    Return a server's command: MySQL's with the libraries in SERIES_MYSQL_ROOT,
-    if that's set. line: of PROGRAMS. Raise Error if it isn't installed.
-    """
+    """Return the command of a line in PROGRAMS, or raise Error."""
     program, *arguments = line.split()
     if name == "mysql" and (root := os.environ.get("SERIES_MYSQL_ROOT")):
         paths = "lib*/ld-linux*.so.*", "usr/lib/*-linux-gnu", "usr/sbin/mysqld"
         found = [glob.glob(f"{glob.escape(root)}/{path}") for path in paths]
         if not all(found):
             raise missing(name, f"SERIES_MYSQL_ROOT={root} has no {paths[2]}.")
+        # With the libraries that are there.
         loader, libraries, path = [one[0] for one in found]
         arguments.append(f"--basedir={root}/usr")
         return [loader, "--library-path", libraries, path, *arguments]

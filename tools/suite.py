@@ -1,9 +1,7 @@
 """
-Runs tests: Django's, and with pytest those of this repository.
-
-Django's run with the settings in tests/series/databases.py, whose runner
-reports each test as a line of JSON: see results.py there. The report and the
-output of a run are .work/NAME.jsonl and .work/NAME.log.
+Runs this repository's tests with pytest, and Django's with the settings in
+tests/series/databases.py, whose runner writes each test as a line of JSON: see
+results.py there. A run's report and output are .work/NAME.jsonl and NAME.log.
 """
 
 import contextlib
@@ -28,10 +26,7 @@ PROCESSES = len(os.sched_getaffinity(0))
 
 
 def test(options):
-    """
-    Run the tests that the options ask for. Return the exit status, or raise
-    Error if what they need is missing.
-    """
+    """Run what the options say. Return the exit status, or raise Error."""
     tag, labels, paths = ready(), [], []
     for label in options.labels:
         path = (ROOT / label.partition("::")[0]).resolve()
@@ -57,10 +52,9 @@ def test(options):
             paths = [ROOT / "tests" if options.db == "sqlite" else SERIES / "live"]
             say("This takes about two minutes on two cores.")
     with server(options.db) as env:
-        settings = {"SERIES_RECEIVERS": options.receivers or ""}
-        settings["SERIES_WHOLE"] = "1" * options.full
-        settings["SERIES_SUITES"] = "1" * options.suites
-        env.update({name: value for name, value in settings.items() if value})
+        env.update({"SERIES_RECEIVERS": options.receivers} if options.receivers else {})
+        env.update({"SERIES_WHOLE": "1"} if options.full else {})
+        env.update({"SERIES_SUITES": "1"} if options.suites else {})
         good = []
         if options.each:
             good += run_each(labels, env, tag)
@@ -99,8 +93,8 @@ def run_pytest(paths, env):
 
 def run_each(labels, env, tag):
     """
-    Run labels after each patch, and for each pull request with nothing else
-    but what it needs. Yield whether they passed. A tree may lack a label.
+    Run those of the labels that there are after each patch, and with each pull
+    request and what it needs alone. Yield whether they passed.
     """
     runs = [(f"after {line}", line.split()[0], []) for line in commits(tag)]
     pulls = pull_requests()
@@ -122,11 +116,9 @@ def run_each(labels, env, tag):
 
 def run_django(labels, env, tree, name):
     """
-    Run Django's tests, and say what failed and what came out.
-
-    labels: none for all. env: the database, the receivers. tree: the Django.
-    name: of the files in .work. Return whether nothing failed but what fails
-    on unpatched Django, without receivers, too.
+    Run Django's tests in a tree, or those with labels, and say what came out.
+    env: the database, the receivers. name: of files in .work. Return whether
+    nothing failed but what fails on unpatched Django, without receivers, too.
     """
     version = upstream()["version"]
     say(f"Django's {' '.join(labels) or 'whole suite'} on {env['SERIES_DB']}:")
@@ -157,10 +149,7 @@ def failures(lines):
 
 
 def report_of(labels, env, tree, name):
-    """
-    Run Django's tests, as run_django() is asked to, saying how far they are.
-    Return the lines of the report as dictionaries; none if it isn't whole.
-    """
+    """Run tests, saying how far they are. Return the report if it's whole."""
     WORK.mkdir(exist_ok=True)
     path, log = WORK / f"{name}.jsonl", WORK / f"{name}.log"
     path.write_bytes(b"")

@@ -31,16 +31,12 @@ def make_room(clone, commit):
     """Make the room with a commit of a clone, or raise Error."""
     template = ("rev-parse", "-q", "--verify", f"{commit}:{TEMPLATE}")
     if not clone.is_dir() or not succeeds(*template, cwd=clone):
-        raise Error(
-            f"{clone} has no {commit} of Django.\nNothing was changed. Give a clone of "
-            "https://github.com/django/django, and a commit of its main branch."
-        )
+        raise Error(f"{clone} has no {commit} of Django. Nothing was changed.")
     remove(ROOM.parent)
     borrow = ("--shared", f"--reference={DJANGO}", "--no-checkout")
     git("clone", "-q", *borrow, clone, ROOM, cwd=ROOT)
     (ROOM / ".git/info/attributes").write_text("docs/releases/*.txt merge=union\n")
-    found = git("rev-parse", f"{commit}^{{commit}}", cwd=clone)
-    git("tag", "--force", "base", found, cwd=ROOM)
+    git("tag", "--force", "base", git("rev-parse", commit, cwd=clone), cwd=ROOM)
 
 
 def patches_of(pull):
@@ -58,9 +54,8 @@ def patches_of(pull):
 
 def put_together(pull):
     """
-    Put a pull request, after what it needs, on "base" in the room. Return its
-    own commits, and those of each that it needs, as [(pull request, ids)].
-    Raise Error for a patch that doesn't apply.
+    Put a pull request, after what it needs, on "base" in the room. Return
+    [(pull request, ids of commits)], or raise Error if a patch doesn't apply.
     """
     say(f"  {pull.name}")
     lint.check_out(ROOM, "base")
@@ -78,9 +73,8 @@ def put_together(pull):
 
 def pr(options):
     """
-    Make the branch of a pull request in a clone, and print what comes next.
-
-    options.name: of the pull request. options.clone: the clone.
+    Make the branch of the pull request options.name in options.clone, and say
+    what comes next. Raise Error if it can't be, and leave the clone as it was.
     options.commits: whether to keep the commits, where Django asks for one.
     """
     checkout.base()
@@ -103,10 +97,8 @@ def pr(options):
                 raise Error(f"the linters found faults:\n{indent(failures)}")
             git("branch", "--no-track", branch, rows[-1][0], cwd=clone)
         except Error as error:
-            raise Error(
-                f"{error}\nThe clone is as it was. Put it right and run it again. What "
-                f"doesn't apply: python3 series.py rebase {clone} main"
-            ) from None
+            advice = f"For what doesn't apply: python3 series.py rebase {clone}"
+            raise Error(f"{error}\nThe clone is as it was. {advice}") from None
         finally:
             remove(ROOM.parent)
     say(f"\nOnly you can fill in and tick this:\n{indent(left)}\n\nTitle: {text}\n")
@@ -118,9 +110,9 @@ def pr(options):
 
 def commit(made, clone, keep):
     """
-    Commit anew in a clone, by its user and on no branch, what put_together()
-    made; to keep the commits, each. Return what lint_commits() takes. Raise
-    Error if git doesn't know the user, or if there is nothing to commit.
+    Commit in a clone, by its user and on no branch, what put_together() made.
+    Return what lint_commits() takes. keep: all commits. Raise Error if git
+    doesn't know the user, or if there is nothing to commit.
     """
     rows, tip = [], git("rev-parse", "base", cwd=ROOM)
     git("fetch", "-q", "--no-tags", "--no-write-fetch-head", ROOM, "HEAD", cwd=clone)
@@ -141,10 +133,7 @@ def commit(made, clone, keep):
 
 
 def read(path, *wanted):
-    """
-    Return the first heading of a Markdown file, and the texts below others.
-    Raise Error if one of these is missing or empty.
-    """
+    """Return the title of a Markdown file, and the texts below headings."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     parts = re.split(r"^##? (.+)\n", text, flags=re.M)
     found = {name: text.strip() for name, text in zip(parts[1::2], parts[2::2])}
@@ -163,9 +152,8 @@ def describe(pull):
 def fill_in(pull, files):
     """
     Fill in Django's template of a pull request, which changes these files.
-
-    Return the title and the text, and a line for each thing that is left to
-    the person. Raise Error if the template isn't what this was written for.
+    Return the text, and what is left to the person. Raise Error if the
+    template isn't what this was written for.
     """
     title, _, description = describe(pull)
     text = git("show", f"base:{TEMPLATE}", cwd=ROOM)
@@ -182,8 +170,7 @@ def fill_in(pull, files):
         if not count:
             raise Error(f"{TEMPLATE} has changed, and fill_in() must: no {old}")
     left = [
-        f"XXXXX of {one.name}: open this ticket, and put its number in "
-        f"patches/series.toml\n{describe(one)[1]}\n"
+        f"Open this ticket, and put its number in series.toml:\n{describe(one)[1]}\n"
         for one in (*pull.needs, pull)
         if not one.ticket
     ]
@@ -208,10 +195,10 @@ def rebase(options):
         except Error as error:
             to = PATCHES_MAIN / str(error).partition(" ")[0]
             raise Error(
-                f"{error}\nNothing was changed. Resolve it in {ROOM}, then there:\n"
+                f"{error}\nNothing was changed. Resolve it in {ROOM}, then there\n"
                 "  git add FILES && git am --continue\n"
                 f"  git format-patch -1 --zero-commit --full-index -o '{to}'\n"
-                "and run it again. The patch takes the place of that in patches/."
+                "puts it in the place of that in patches/. Run it again."
             ) from None
         remove(ROOM.parent)
     say("All patches apply, with what is in patches-main/.")
@@ -248,19 +235,16 @@ def release(version):
 def version(options):
     """Set the version of Django in which the series lands, options.version."""
     series, new = PATCHES / "series.toml", options.version.encode()
-    found = LANDS.search(series.read_bytes())
-    if not found or not re.fullmatch(rb"\d+\.\d+", new) or not queue.in_patches():
-        raise Error(
-            f"{options.version} is no version such as 6.2, series.toml has no lands, "
-            "or django/ and patches/ differ.\nNothing was changed. Put it right first."
-        )
+    old = LANDS.search(series.read_bytes())[1]
+    if not re.fullmatch(rb"\d+\.\d+", new) or not queue.in_patches():
+        raise Error("this isn't like 6.2, or django/ and patches/ differ. Correct it.")
     before = rb"((?:version\w+|deprecated):: |releases/|-|in |Django )"
-    pattern = re.compile(before + re.escape(found[1]) + rb"(?!\.?\d)")
+    pattern = re.compile(before + re.escape(old) + rb"(?!\.?\d)")
     for path in (*PATCHES.glob("*/*.patch"), *PATCHES_MAIN.glob("*/*.patch")):
         path.write_bytes(pattern.sub(rb"\g<1>" + new, path.read_bytes()))
     series.write_bytes(LANDS.sub(b'lands = "%s"' % new, series.read_bytes()))
     # Git writes what else follows from it, such as the blobs' ids.
     queue.apply(Namespace(force=False))
     queue.export(Namespace(to=None))
-    say(f"What else names the old version: git grep -wF {found[1].decode()}")
+    say(f"What else names the old version: git grep -wF {old.decode()}")
     return 0

@@ -391,7 +391,7 @@ def test_stale_scenario(repo):
 
 def test_two_at_once(repo):
     """A second apply or export at the same time is refused."""
-    handle = os.open(repo.root, os.O_RDONLY)
+    handle = os.open(repo.root / "series.py", os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
     try:
         assert "at work" in repo.bad("apply")

@@ -181,7 +181,7 @@ def test_no_ticket_yet(repo, clone):
     path.write_text(TEXT.format("XXXXX", "Did lines"))
     output = repo.good("pr", "lines", str(clone))
     left = output.partition("\nTitle: ")[0]
-    assert "XXXXX of lines: open this ticket" in left and "text of a ticket" in left
+    assert "Open this ticket" in left and "text of a ticket" in left
     assert "ticket_XXXXX_lines" in output
 
 
