@@ -10,7 +10,6 @@ and the patch that didn't apply.
 import contextlib
 import fcntl
 import hashlib
-import os
 import re
 
 from tools import DJANGO, ROOT, WORK, environment
@@ -26,18 +25,15 @@ AM = "am -q --keep-cr --whitespace=nowarn --committer-date-is-author-date".split
 UNFINISHED = re.compile("in progress|You are (currently|in the)|still merging|unmerged")
 
 
-def base():
-    """
-    Return the tag of the base in django/. Raise Error if it isn't there, or
-    isn't what upstream.toml says.
-    """
+def base(whole=False):
+    """Return the base's tag. Raise Error if it, or all on it, isn't there."""
     tag, tree = upstream()["tag"], upstream()["tree"]
     there = (DJANGO / ".git").is_dir()
     if not there or tree != git("rev-parse", "-q", f"{tag}^{{tree}}", check=False):
-        raise Error(
-            f"django/ does not have {tag} as upstream.toml says.\n"
-            "Nothing was changed. Run: python3 series.py apply"
-        )
+        advice = "Nothing was changed. Run: python3 series.py apply"
+        raise Error(f"django/ has no {tag} as upstream.toml says.\n{advice}")
+    if whole and state():
+        raise Error("the patches are not all applied. Run: python3 series.py apply")
     return tag
 
 
@@ -48,9 +44,8 @@ def expect(path, **found):
         wrong = path.replace(path.with_suffix(".wrong"))
         raise Error(
             f"{path.name} is not the expected file.\n  expected: {wanted}\n"
-            f"  found:    {found}\nIt is {wrong} now; the branch is as it was.\n"
-            "Run the command again to take it anew. If that ends the same, find out\n"
-            "where pip takes it from (pip config list)."
+            f"  found:    {found}\nIt is {wrong} now; the branch is as it was.\nRun "
+            "it again; if that ends the same, see where pip gets it (pip config list)."
         )
 
 
@@ -91,7 +86,9 @@ def import_sdist(path, version):
         remove(info)
     if not DJANGO.exists():
         template = f"--template={ROOT / 'tools' / 'template'}"
-        git("init", "-q", template, "-b", BRANCH, DJANGO, cwd=ROOT)
+        new = part.with_name("new")
+        git("init", "-q", template, "-b", BRANCH, new, cwd=ROOT)
+        new.rename(DJANGO)
     env = {"GIT_INDEX_FILE": str(index), "GIT_WORK_TREE": str(part)}
     git("add", "--all", "--force", env=env)
     args = (git("write-tree", env=env), "-m", f"Django {version}, as released on PyPI.")
@@ -102,17 +99,12 @@ def import_sdist(path, version):
 @contextlib.contextmanager
 def lock():
     """Raise Error if another command is changing this repository."""
-    handle = os.open(ROOT, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with open(ROOT / "series.py") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Error("another series.py is at work. Wait for it to end.") from None
         yield
-    except BlockingIOError:
-        raise Error(
-            "another series.py is at work in this repository.\n"
-            "Nothing was changed. Wait for it to end and run the command again."
-        ) from None
-    finally:
-        os.close(handle)
 
 
 def ref(name):
@@ -129,14 +121,6 @@ def commits(since, until=TIP, pretty="%h %s", cwd=DJANGO):
 def state():
     """Return what STATE says, or "" if the last apply finished."""
     return STATE.read_text(encoding="utf-8") if STATE.exists() else ""
-
-
-def ready():
-    """Return the base's tag. Raise Error if not all patches are applied."""
-    tag = base()
-    if state():
-        raise Error("the patches are not all applied. Run: python3 series.py apply")
-    return tag
 
 
 def uncommitted():
@@ -190,20 +174,15 @@ def guard(force, exported):
 
 
 def put_together(paths):
-    """
-    Apply patches to the base in a work tree, and switch django/ to the result.
-    Raise Error for one that doesn't apply; then it's those before it.
-    """
+    """Put patches on the branch. For one that doesn't apply, raise Error."""
     room, tag = WORK / "apply", base()
     STATE.write_text("applying", encoding="utf-8")
     remove(room)
-    git("worktree", "prune")
-    git("worktree", "add", "-q", "--detach", room, tag)
+    git("worktree", "add", "-q", "--force", "--detach", room, tag)
     say(f"Applying {len(paths)} patches to {tag} ...")
     done = run("git", *AM, *paths, cwd=room)
     tip = git("rev-parse", "HEAD", cwd=room)
-    remove(room)
-    git("worktree", "prune")
+    git("worktree", "remove", "--force", room)
     STATE.write_text(f"switching {tip}", encoding="utf-8")
     git("checkout", "-q", "--force", "-B", BRANCH, tip)
     git("update-ref", APPLIED, tip)
@@ -213,8 +192,7 @@ def put_together(paths):
     name = paths[number].relative_to(ROOT)
     STATE.write_text(f"stopped at {name}", encoding="utf-8")
     advice = (
-        f"The {number} patches before it are on {BRANCH} in django/. Put it right and\n"
-        "run apply again; or bring it and those after it onto the branch there\n"
-        f"(git am --3way ../{name}), and run export."
+        f"The {number} before it are on {BRANCH} in django/. Correct it and apply;\n"
+        f"or bring it and the rest there (git am --3way ../{name}), and export."
     )
     must(done, f"{name} does not apply", advice)

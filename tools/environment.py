@@ -28,13 +28,15 @@ def ensure(*groups):
     """
     facts = {key: upstream()[key] for key in ("version", "pythons")}
     facts["directory"] = str(ROOT)
+    paths = (ROOT / "requirements").glob("*.txt")
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in paths}
     try:
         stamp = json.loads(STAMP.read_text())
         installed = stamp.pop("groups")
     except (OSError, ValueError, KeyError):
         stamp, installed = {}, {}
-    changed = any(read_group(name) != text for name, text in installed.items())
-    if changed or stamp != facts or not PYTHON.exists():
+    same = stamp == facts and installed.items() <= texts.items()
+    if not same or not PYTHON.exists():
         make()
         installed = {}
     for group in dict.fromkeys(("django", *groups)):
@@ -42,15 +44,9 @@ def ensure(*groups):
             path = f"requirements/{group}.txt"
             say(f"Installing {path} in .venv ...")
             pip(f"install {path}", "install", "--no-deps", "-r", ROOT / path)
-            installed[group] = read_group(group)
+            installed[group] = texts[group]
             STAMP.write_text(json.dumps({**facts, "groups": installed}, indent=1))
     return PYTHON
-
-
-def read_group(group):
-    """Return the text of a group's file; None if there is no such group."""
-    path = ROOT / "requirements" / f"{group}.txt"
-    return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 def pip(what, *args):

@@ -1,9 +1,7 @@
-"""
-Git with a configuration and an identity of its own, and what all tools share:
-the error that is printed without a traceback, running programs.
-"""
+"""Git with a configuration and an identity of its own, and what all share."""
 
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -19,44 +17,33 @@ UNWANTED = re.compile(
     r"GIT_|PYTHON|__PYVENV|DJANGO_SETTINGS_MODULE$|PIP_(TARGET|PREFIX|ROOT)$"
 )
 # Who commits, at the author's date: so the same patches give the same ids.
-NAME, EMAIL = "Django patch series", "series@localhost"
 OWN = {
     "LC_ALL": "C",
     "TZ": "UTC",
     "PIP_USER": "0",
-    "PIP_NO_INPUT": "1",
-    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     "GIT_ATTR_NOSYSTEM": "1",
     "GIT_CEILING_DIRECTORIES": str(ROOT),
     "GIT_CONFIG_GLOBAL": str(ROOT / "tools" / "gitconfig"),
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_EDITOR": ":",
-    **dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), NAME),
-    **dict.fromkeys(("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"), EMAIL),
+    **dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), "Django patch series"),
+    **dict.fromkeys(("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"), "series@localhost"),
 }
+
+
+# Say how far it is, at once; and delete a directory, if it's there.
+say = functools.partial(print, flush=True)
+remove = functools.partial(shutil.rmtree, ignore_errors=True)
 
 
 class Error(Exception):
     """Tells a user what happened, what was left alone, and what to do."""
 
 
-def say(*args):
-    """Print one line of progress at once."""
-    print(*args, flush=True)
-
-
 def indent(lines):
     """Return lines (a string or a list) as one indented block."""
     lines = lines.splitlines() if isinstance(lines, str) else lines
     return "\n".join(f"  {line}" for line in lines)
-
-
-def remove(path):
-    """Delete a file or a directory, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def clean_environment(**extra):
@@ -66,10 +53,7 @@ def clean_environment(**extra):
 
 
 def run(*command, cwd=ROOT, env=None, **kwargs):
-    """
-    Return the CompletedProcess of a program in the clean environment, with env
-    added, whatever its outcome. kwargs: instead of capturing its output.
-    """
+    """Run a program with env added. kwargs: instead of capture_output=True."""
     options = {"encoding": "utf-8", "errors": "replace", "cwd": cwd}
     options.update(kwargs or {"capture_output": True}, stdin=subprocess.DEVNULL)
     return subprocess.run(command, env=clean_environment(**(env or {})), **options)
@@ -102,34 +86,23 @@ def require_git():
     """Raise Error unless git is there, and reads GIT_CONFIG_GLOBAL (2.32)."""
     said = run("git", "--version").stdout.strip() if shutil.which("git") else "none"
     if [int(number) for number in re.findall(r"\d+", said)[:2]] < [2, 32]:
-        raise Error(
-            f"this needs git 2.32 or newer, and found: {said}.\n"
-            "Nothing was changed. Install git and run the command again."
-        )
+        raise Error(f"this needs git 2.32 or newer, and found: {said}. Install it.")
 
 
 def upstream():
-    """
-    Return what upstream.toml says about the base, with "tag", its name in
-    django/. Raise Error if a key is missing.
-    """
+    """Return upstream.toml and "tag", the base in django/, or raise Error."""
     keys = ("version", "file", "size", "sha256", "tree", "pythons")
     try:
         found = tomllib.loads((ROOT / "upstream.toml").read_text(encoding="utf-8"))
         return {"tag": f"upstream/{found['version']}", **{k: found[k] for k in keys}}
     except (OSError, ValueError, KeyError) as error:
-        raise Error(
-            f"upstream.toml cannot be used: {error!r}.\n"
-            "Nothing was changed. Restore it: git checkout upstream.toml"
-        ) from None
+        advice = "Nothing was changed. Restore it: git checkout upstream.toml"
+        raise Error(f"upstream.toml cannot be used: {error!r}.\n{advice}") from None
 
 
 @contextlib.contextmanager
 def tree_of(commit, *paths):
-    """
-    Give a temporary directory with the files of a commit in django/, or only
-    those in paths. The work tree and the index of django/ are left alone.
-    """
+    """Give a directory with the files, or some, of a commit in django/."""
     with tempfile.TemporaryDirectory(prefix="series-") as temp:
         tree = Path(temp, "django").resolve()
         tree.mkdir()

@@ -1,9 +1,7 @@
 """
 What Django's pull request checks run: black, isort and flake8 on the files
 that each commit touches, and the form of its message; on the docs after the
-last one, blacken-docs, the docs linter, and Sphinx for HTML and the spelling,
-with new warnings as errors. This repository's files, too.
-
+last one, blacken-docs, the docs linter, and Sphinx for HTML and the spelling.
 The rules are those of Django's main branch: tox.ini, .flake8, docs/Makefile,
 .github/workflows/ and docs/internals/contributing/committing-code.txt.
 """
@@ -32,13 +30,11 @@ spelling_ignore_contributor_names = False
 
 def lint(options):
     """Lint own files and the commits in django/. Return the exit status."""
-    tag = checkout.base()
+    tag, rows = checkout.base(), []
     owners, ids = queue.plan(tag), checkout.commits(tag, pretty="%H")
     tickets = {one.name: one.ticket for one in queue.pull_requests()}
-    rows = [
-        (commit, tickets[name], name not in owners[number:])
-        for number, (commit, name) in enumerate(zip(ids, owners), 1)
-    ]
+    for number, name in enumerate(owners):
+        rows.append((ids[number], tickets[name], name not in owners[number + 1 :]))
     python = environment.ensure("lint", "docs")
     if not TREE.exists():
         git("clone", "-q", "--shared", "--no-checkout", DJANGO, TREE, cwd=ROOT)
@@ -47,16 +43,12 @@ def lint(options):
     files = [name for name in OWN if (ROOT / name).exists()]
     failures = lint_python(python, ROOT, "own files", files)
     failures += lint_commits(python, TREE, tag, rows)
-    failed = f"The linters FAILED:\n{indent(failures)}"
-    say(failed if failures else "The linters passed.")
+    say(f"The linters FAILED:\n{indent(failures)}" if failures else "They passed.")
     return 1 if failures else 0
 
 
 def message_faults(message, ticket, last):
-    """
-    Return what is wrong with a message. ticket: that of its pull request,
-    if there is one yet, which the last of its commits may close.
-    """
+    """Return what is wrong; ticket: what the last commit of its may close."""
     (subject, *body), number = message.splitlines() or [""], ticket or "XXXXX"
     fixed = f"|Fixed #{number}" if last else ""
     form = rf"(Refs #(\d+|{number}){fixed}) -- [A-Z].*\."
@@ -89,11 +81,9 @@ def lint_python(python, cwd, where, files):
 
 def lint_commits(python, tree, tag, rows):
     """
-    Lint commits, and the docs of the last. Return the failures.
-
-    python: that of the linters. tree: a clone to check them out in, whose
-    changes are lost. tag: the commit below them all. rows: for each (its id,
-    its pull request's ticket or None, whether it is the last one of that).
+    Lint commits, and the docs of the last, in a tree whose changes are lost.
+    Return the failures. python: that of the linters. tag: the commit below.
+    rows: for each (id, ticket or None, whether its pull request ends there).
     """
     failures = []
     for number, (commit, ticket, last) in enumerate(rows, 1):
@@ -136,10 +126,7 @@ def changed(tree, since, until, pattern=".*"):
 
 
 def docs_warnings(python, tree, spells, files):
-    """
-    Build docs, and if it spells, check files. Return {what Sphinx warns
-    of: the line with its place}.
-    """
+    """Build docs, check spelling in files. Return {warning: with place}."""
     with (tree / "docs" / "conf.py").open("a") as conf:
         conf.write(CONF)
     build, said = tree.with_name("build"), ""

@@ -10,22 +10,19 @@ import email.policy
 import re
 import tempfile
 import tomllib
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from tools import DJANGO, PATCHES, ROOT, WORK, checkout, environment
+from tools import DJANGO, PATCHES, WORK, checkout, environment
 from tools.checkout import APPLIED, BRANCH, TIP, base, commits, lock, ref, state
 from tools.git import Error, git, indent, must, run, say, succeeds, tree_of, upstream
 
-SCENARIO = ROOT / "tests" / "series" / "scenario.py"
-FORMAT = (
-    "format-patch -q --no-numbered --zero-commit --full-index --no-signature".split()
-)
+SCENARIO = "tests/series/scenario.py"
+FORMAT = "format-patch -q -N --zero-commit --full-index --no-signature".split()
 
 
 class PullRequest(NamedTuple):
-    """A directory in patches/. needs: all below it. ticket: None if new."""
+    """A directory in patches/. needs: those in after. ticket: None if new."""
 
     name: str
     after: list
@@ -45,17 +42,12 @@ def pull_requests():
                 raise ValueError(f"bad or repeated name: {one.name}")
             if not found.keys() >= set(one.after):
                 raise ValueError(f"{one.name} must come after what it needs")
-            names = {*one.after}
-            for name in one.after:
-                names.update(other.name for other in found[name].needs)
-            needs = [other for other in found.values() if other.name in names]
+            needs = [found[name] for name in one.after]
             patches = sorted((PATCHES / one.name).glob("*.patch"))
             found[one.name] = one._replace(needs=needs, patches=patches)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Error(
-            f"patches/series.toml cannot be used: {error}.\nNothing was changed. "
-            "Put it right, or restore it: git checkout patches/series.toml"
-        ) from None
+        advice = "Nothing was changed. Put it right, or restore it with git."
+        raise Error(f"patches/series.toml cannot be used: {error}.\n{advice}") from None
     return [*found.values()]
 
 
@@ -76,16 +68,11 @@ def subject_of(path):
 
 
 def exported(tag, owners):
-    """
-    Return what read() would of the patches that the branch gives, if its
-    commits, from the tag of the base on, belong to these owners.
-    """
-    numbers = Counter()
+    """Return what read() would of the branch, if its commits have owners."""
     with tempfile.TemporaryDirectory() as temp:
-        for commit, name in zip(commits(tag, pretty="%H"), owners):
-            numbers[name] += 1
-            to = f"--start-number={numbers[name]}", f"-o{temp}/{name}"
-            git(*FORMAT, *to, "-1", commit)
+        for number, commit in enumerate(commits(tag, pretty="%H")):
+            name, start = owners[number], owners[: number + 1].count(owners[number])
+            git(*FORMAT, f"--start-number={start}", f"-o{temp}/{name}", "-1", commit)
         return read(Path(temp).glob("*/*"))
 
 
@@ -102,11 +89,7 @@ def in_patches():
 
 
 def apply(options):
-    """
-    Make .venv and django/, put the patches on the branch, show the scenario.
-
-    options.force: whether to drop work in django/. Return the exit status.
-    """
+    """Make .venv and django/. Raise Error for work, but with options.force."""
     if not patches():
         raise Error("there are no patches. Restore them: git checkout patches")
     with lock():
@@ -124,7 +107,7 @@ def apply(options):
             say(f"django/ has all {len(patches())} patches already.")
         else:
             checkout.put_together(patches())
-    say(f"\nThe ticket's scenario, on SQLite ({SCENARIO.relative_to(ROOT)}):")
+    say(f"\nThe ticket's scenario, on SQLite ({SCENARIO}):")
     with tree_of(base(), "django") as tree:
         done = run(environment.PYTHON, "-B", SCENARIO, tree, DJANGO)
     problem = "with the series the scenario does not end well, as it must"
@@ -135,11 +118,9 @@ def apply(options):
 
 def plan(tag, to=None):
     """
-    Return, for each commit of the branch, the name of its pull request.
-
-    tag: the base. to: the name for commits whose subject no patch has. Raise
-    Error if the branch isn't a plain row of commits on the base, pull request
-    after pull request, or if patches would get lost.
+    Return, for each commit of the branch, the name of its pull request; to, if
+    no patch has its subject. Raise Error if the branch isn't a plain row of
+    commits on the base, in order, or if patches would get lost.
     """
     series, found = [one.name for one in pull_requests()], checkout.out_of_place()
     homes, owners = {subject_of(path): path.parent.name for path in patches()}, []
@@ -165,29 +146,27 @@ def plan(tag, to=None):
     if not found and owners != sorted(owners, key=series.index):
         found.append(f"pull requests are mixed: sort them by git rebase -i {tag}")
     if found:
-        raise Error(
-            f"the branch can't be exported:\n{indent(found)}\n"
-            "Nothing was changed. Put it right in django/ and run the command again."
-        )
+        advice = "Nothing was changed. Put it right in django/ and run it again."
+        raise Error(f"the branch can't be exported:\n{indent(found)}\n{advice}")
     return owners
 
 
 def export(options):
-    """Write patches/ from the branch; options.to is for plan().."""
+    """Write patches/ from the branch; options.to is for plan()."""
     tag = base()
     with lock():
         new, old = exported(tag, plan(tag, options.to)), read(patches())
         if changes := checkout.uncommitted():
             say(f"Not exported, since it isn't committed:\n{indent(changes)}")
-        for name in sorted(new):
-            if new[name] != old.get(name):
+        for name in sorted({*new, *old}):
+            if name not in new:
+                (PATCHES / name).unlink()
+                say(f"  removed patches/{name}")
+            elif new[name] != old.get(name):
                 (PATCHES / name).parent.mkdir(exist_ok=True)
                 (PATCHES / "part").write_bytes(new[name])
                 (PATCHES / "part").rename(PATCHES / name)
                 say(f"  wrote patches/{name}")
-        for name in sorted(old.keys() - new.keys()):
-            (PATCHES / name).unlink()
-            say(f"  removed patches/{name}")
         git("update-ref", APPLIED, TIP)
         checkout.STATE.unlink(missing_ok=True)
     what = "were up to date already" if new == old else "are written"
@@ -196,24 +175,15 @@ def export(options):
 
 
 def check(options):
-    """
-    Look for mistakes in patches/ and the branch, and change nothing. Return
-    the exit status, or raise Error with all that was found.
-    """
-    tag, found = base(), []
-    try:
-        new, old = exported(tag, plan(tag)), read(PATCHES.rglob("*.patch"))
-        for name in sorted({*new, *old}):
-            if new.get(name) != old.get(name):
-                found.append(f"patches/{name}: is not what export writes")
-        spaces = git("diff", "--check", tag, TIP, check=False).splitlines()
-        found += [line for line in spaces if not line.startswith("+")]
-    except Error as error:
-        found += str(error).splitlines()
+    """Raise Error with the mistakes in patches/ and the branch, if any."""
+    tag = base()
+    new, old = exported(tag, plan(tag)), read(PATCHES.rglob("*.patch"))
+    names = [name for name in sorted({*new, *old}) if new.get(name) != old.get(name)]
+    found = [f"patches/{name}: is not what export writes" for name in names]
+    spaces = git("diff", "--check", tag, TIP, check=False).splitlines()
+    found += [line for line in spaces if not line.startswith("+")]
     if found:
-        raise Error(
-            f"check found mistakes:\n{indent(found)}\nNothing was changed. Put them "
-            "right in django/ and export; or run apply if patches/ is right."
-        )
+        advice = "Nothing was changed. Put them right in django/, or apply patches/."
+        raise Error(f"check found mistakes:\n{indent(found)}\n{advice}")
     say(f"check: {len(old)} patches, no mistakes.")
     return 0

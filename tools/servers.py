@@ -1,9 +1,7 @@
 """
-Private database servers, started from the installed programs.
-
-A server and its data, in a temporary directory, belong to a keeper: this file
-as a program of its own, which ends them when its standard input ends: when the
-command is done, and also when it's killed.
+Private database servers, started from the installed programs. A server and
+its data, in a temporary directory, belong to a keeper: this file as a program,
+which ends them when its standard input ends, even if the command is killed.
 """
 
 import contextlib
@@ -59,18 +57,14 @@ PROGRAMS = {
 }
 READY = "ready to accept connections", "ready for connections"
 SECONDS = 60
-# Bytes that the databases of Django's suite fit in.
-ENOUGH = 4 * 1024**3
-SETTINGS = ROOT / "tests" / "series" / "databases.py"
 
 
 @contextlib.contextmanager
 def server(name):
     """
-    Give the environment in which tests/series/databases.py finds a server:
-    that at the address in SERIES_NAME_URL, or one that is started. Its driver
-    is installed in .venv. name: a key of SERVERS, or "sqlite", which needs
-    none. Raise Error if there's no such server.
+    Give the environment in which tests/series/databases.py finds the server in
+    SERIES_NAME_URL, or one that is started. Put its driver in .venv. name: of
+    SERVERS, or "sqlite", which needs none. Raise Error if there's no server.
     """
     if name == "sqlite":
         yield {"SERIES_DB": name}
@@ -82,15 +76,13 @@ def server(name):
         if not url:
             url, origin = stack.enter_context(started(name)), "started for this run"
         env = {"SERIES_DB": name, variable: url}
-        done = run(python, "-W", "ignore", SETTINGS, env=env)
+        done = run(python, "-W", "ignore", "tests/series/databases.py", env=env)
         said = (done.stdout or done.stderr).strip().splitlines()[-1:]
         is_right = name == "postgres" or ("MariaDB" in said[0]) == (name == "mariadb")
         if done.returncode or not is_right:
-            raise Error(
-                f"the server {origin} is not a {name} that can be used:\n"
-                f"{indent(said)}\nNo test ran. Correct {variable}, or unset it to "
-                "have a server started."
-            )
+            problem = f"the server {origin} is not a {name} that can be used"
+            advice = f"No test ran. Correct {variable}; without it, one is started."
+            raise Error(f"{problem}:\n{indent(said)}\n{advice}")
         address = urlsplit(url).netloc.rpartition("@")[2]
         say(f"{name}: {said[0]} at {address} ({origin})")
         yield env
@@ -106,16 +98,14 @@ def missing(name, what):
 
 
 def command_of(name, line):
-    """
-    Return a server's command: MySQL's with the libraries in SERIES_MYSQL_ROOT,
-    if that's set. line: of PROGRAMS. Raise Error if it isn't installed.
-    """
+    """Return the command of a line in PROGRAMS, or raise Error."""
     program, *arguments = line.split()
     if name == "mysql" and (root := os.environ.get("SERIES_MYSQL_ROOT")):
         paths = "lib*/ld-linux*.so.*", "usr/lib/*-linux-gnu", "usr/sbin/mysqld"
         found = [glob.glob(f"{glob.escape(root)}/{path}") for path in paths]
         if not all(found):
             raise missing(name, f"SERIES_MYSQL_ROOT={root} has no {paths[2]}.")
+        # With the libraries that are there.
         loader, libraries, path = [one[0] for one in found]
         arguments.append(f"--basedir={root}/usr")
         return [loader, "--library-path", libraries, path, *arguments]
@@ -138,14 +128,10 @@ def started(name):
     user = "postgres" if name == "postgres" else "mysql"
     commands = [command_of(name, line.format(port=port)) for line in PROGRAMS[name]]
     # Ctrl-C is for the command; the keeper sees that it ends.
-    with subprocess.Popen(
-        [sys.executable, "-m", "tools.servers", json.dumps([user, *commands])],
-        cwd=ROOT,
-        env=clean_environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    ) as keeper:
+    command = [sys.executable, "-m", "tools.servers", json.dumps([user, *commands])]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": ROOT}
+    options = {"env": clean_environment(), "start_new_session": True, **pipes}
+    with subprocess.Popen(command, **options) as keeper:
         if said := json.loads(keeper.stdout.readline() or '"It was killed."'):
             raise missing(name, said)
         scheme = "postgresql://postgres" if name == "postgres" else "mysql://root"
@@ -182,9 +168,9 @@ def keep(temp, user, *commands):
 
 
 if __name__ == "__main__":
-    # Where there's enough memory, it's much faster than a disk.
+    # Where there's enough memory for Django's suite, it's faster than a disk.
     memory = Path("/dev/shm")
-    is_enough = memory.is_dir() and shutil.disk_usage(memory).free > ENOUGH
+    is_enough = memory.is_dir() and shutil.disk_usage(memory).free > 4 * 1024**3
     place = memory if is_enough and "TMPDIR" not in os.environ else None
     temp = tempfile.mkdtemp(prefix="series-", dir=place)
     arguments = temp, *json.loads(sys.argv[1])

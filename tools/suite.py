@@ -1,9 +1,7 @@
 """
-Runs tests: Django's, and with pytest those of this repository.
-
-Django's run with the settings in tests/series/databases.py, whose runner
-reports each test as a line of JSON: see results.py there. The report and the
-output of a run are .work/NAME.jsonl and .work/NAME.log.
+Runs this repository's tests with pytest, and Django's with the settings in
+tests/series/databases.py, whose runner writes each test as a line of JSON: see
+results.py there. A run's report and output are .work/NAME.jsonl and NAME.log.
 """
 
 import contextlib
@@ -15,7 +13,7 @@ import time
 from pathlib import Path
 
 from tools import DJANGO, ROOT, WORK
-from tools.checkout import base, commits, ready
+from tools.checkout import base, commits
 from tools.environment import ensure
 from tools.git import Error, clean_environment, git, indent, run, say, tree_of, upstream
 from tools.queue import pull_requests
@@ -28,11 +26,8 @@ PROCESSES = len(os.sched_getaffinity(0))
 
 
 def test(options):
-    """
-    Run the tests that the options ask for. Return the exit status, or raise
-    Error if what they need is missing.
-    """
-    tag, labels, paths = ready(), [], []
+    """Run what the options say. Return the exit status, or raise Error."""
+    tag, labels, paths = base(whole=True), [], []
     for label in options.labels:
         path = (ROOT / label.partition("::")[0]).resolve()
         ours = path.exists() and path.is_relative_to(ROOT / "tests")
@@ -43,9 +38,8 @@ def test(options):
         else:
             raise Error(
                 f"unknown label: {label}\n"
-                f"The series touches: {' '.join(touched_labels(tag))}\n"
-                "No test ran. Give directories in django/tests/; or paths of this\n"
-                "repository, such as tests/series/live, without --receivers."
+                f"The series touches: {' '.join(touched_labels(tag))}\nNo test ran. "
+                "Paths, such as tests/series/live, go without --receivers."
             )
     if options.adopters:
         ensure("adopters")
@@ -57,10 +51,9 @@ def test(options):
             paths = [ROOT / "tests" if options.db == "sqlite" else SERIES / "live"]
             say("This takes about two minutes on two cores.")
     with server(options.db) as env:
-        settings = {"SERIES_RECEIVERS": options.receivers or ""}
-        settings["SERIES_WHOLE"] = "1" * options.full
-        settings["SERIES_SUITES"] = "1" * options.suites
-        env.update({name: value for name, value in settings.items() if value})
+        env.update({"SERIES_RECEIVERS": options.receivers} if options.receivers else {})
+        env.update({"SERIES_WHOLE": "1"} if options.full else {})
+        env.update({"SERIES_SUITES": "1"} if options.suites else {})
         good = []
         if options.each:
             good += run_each(labels, env, tag)
@@ -80,9 +73,8 @@ def is_known(label, tree):
 def touched_labels(tag):
     """Return the labels of Django's tests that differ from the base's."""
     paths = git("diff", "--name-only", tag, "--", "tests").splitlines()
-    return sorted(
-        x for x in {path.split("/")[1] for path in paths} if is_known(x, DJANGO)
-    )
+    names = {path.split("/")[1] for path in paths}
+    return sorted(name for name in names if is_known(name, DJANGO))
 
 
 def run_pytest(paths, env):
@@ -98,10 +90,7 @@ def run_pytest(paths, env):
 
 
 def run_each(labels, env, tag):
-    """
-    Run labels after each patch, and for each pull request with nothing else
-    but what it needs. Yield whether they passed. A tree may lack a label.
-    """
+    """Run labels after each patch, and each pull request. Yield if good."""
     runs = [(f"after {line}", line.split()[0], []) for line in commits(tag)]
     pulls = pull_requests()
     for number, one in enumerate(pulls):
@@ -122,11 +111,9 @@ def run_each(labels, env, tag):
 
 def run_django(labels, env, tree, name):
     """
-    Run Django's tests, and say what failed and what came out.
-
-    labels: none for all. env: the database, the receivers. tree: the Django.
-    name: of the files in .work. Return whether nothing failed but what fails
-    on unpatched Django, without receivers, too.
+    Run Django's tests in a tree, or those with labels, and say what came out.
+    env: the database, the receivers. name: of files in .work. Return whether
+    nothing failed but what fails on unpatched Django, without receivers, too.
     """
     version = upstream()["version"]
     say(f"Django's {' '.join(labels) or 'whole suite'} on {env['SERIES_DB']}:")
@@ -157,10 +144,7 @@ def failures(lines):
 
 
 def report_of(labels, env, tree, name):
-    """
-    Run Django's tests, as run_django() is asked to, saying how far they are.
-    Return the lines of the report as dictionaries; none if it isn't whole.
-    """
+    """Run tests, saying how far they are. Return the report if it's whole."""
     WORK.mkdir(exist_ok=True)
     path, log = WORK / f"{name}.jsonl", WORK / f"{name}.log"
     path.write_bytes(b"")

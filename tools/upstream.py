@@ -1,6 +1,5 @@
 """
-The way to other bases: pr and rebase to Django's main branch, rebase to
-another release, and version.
+The way to other bases: pr, rebase, and version.
 
 On main, a pull request is on those that it needs, and in patches-main/,
 a patch with "fixup! " before its subject becomes part of that commit; without,
@@ -22,8 +21,11 @@ from tools.git import Error, git, indent, must, remove, run, say, succeeds, upst
 
 ROOM = WORK / "upstream" / "django"
 AM = "am -3 -q --keep-cr --no-scissors --committer-date-is-author-date".split()
-FIXUP = "fixup! "
 TEMPLATE = ".github/pull_request_template.md"
+RESOLVE = f"""Nothing was changed. Resolve it in {ROOM}, then there
+  git add FILES && git am --continue
+  git format-patch -1 --zero-commit --full-index -o '{{}}'
+puts it in the place of that in patches/. Run it again."""
 LANDS = re.compile(rb'^lands = "(.*)"$', re.M)
 
 
@@ -31,16 +33,12 @@ def make_room(clone, commit):
     """Make the room with a commit of a clone, or raise Error."""
     template = ("rev-parse", "-q", "--verify", f"{commit}:{TEMPLATE}")
     if not clone.is_dir() or not succeeds(*template, cwd=clone):
-        raise Error(
-            f"{clone} has no {commit} of Django.\nNothing was changed. Give a clone of "
-            "https://github.com/django/django, and a commit of its main branch."
-        )
+        raise Error(f"{clone} has no {commit} of Django. Nothing was changed.")
     remove(ROOM.parent)
     borrow = ("--shared", f"--reference={DJANGO}", "--no-checkout")
     git("clone", "-q", *borrow, clone, ROOM, cwd=ROOT)
     (ROOM / ".git/info/attributes").write_text("docs/releases/*.txt merge=union\n")
-    found = git("rev-parse", f"{commit}^{{commit}}", cwd=clone)
-    git("tag", "--force", "base", found, cwd=ROOM)
+    git("tag", "--force", "base", git("rev-parse", commit, cwd=clone), cwd=ROOM)
 
 
 def patches_of(pull):
@@ -50,7 +48,7 @@ def patches_of(pull):
     for path in pull.patches:
         subject = queue.subject_of(path)
         found += [other for text, other in more if text == subject] or [path]
-        found += [other for text, other in more if text == FIXUP + subject]
+        found += [other for text, other in more if text == f"fixup! {subject}"]
     for path in set(paths).difference(found):
         raise Error(f"{path.relative_to(ROOT)} belongs to no patch. Correct it.")
     return found
@@ -58,9 +56,8 @@ def patches_of(pull):
 
 def put_together(pull):
     """
-    Put a pull request, after what it needs, on "base" in the room. Return its
-    own commits, and those of each that it needs, as [(pull request, ids)].
-    Raise Error for a patch that doesn't apply.
+    Put a pull request, after what it needs, on "base" in the room. Return
+    [(pull request, ids of commits)], or raise Error if a patch doesn't apply.
     """
     say(f"  {pull.name}")
     lint.check_out(ROOM, "base")
@@ -70,7 +67,8 @@ def put_together(pull):
         for path in patches_of(one):
             done = run("git", *AM, path, cwd=ROOM)
             done.stdout = git("diff", "--name-only", "--diff-filter=U", cwd=ROOM)
-            must(done, f"{one.name} does not apply: {queue.subject_of(path)}")
+            problem = f"{one.name} does not apply: {queue.subject_of(path)}"
+            must(done, problem, RESOLVE.format(PATCHES_MAIN / one.name))
         git("rebase", "-q", "--interactive", "--autosquash", start, cwd=ROOM)
         found.append((one, checkout.commits(start, "HEAD", "%H", ROOM)))
     return found
@@ -78,9 +76,8 @@ def put_together(pull):
 
 def pr(options):
     """
-    Make the branch of a pull request in a clone, and print what comes next.
-
-    options.name: of the pull request. options.clone: the clone.
+    Make the branch of the pull request options.name in options.clone, and say
+    what comes next. Raise Error if it can't be, and leave the clone as it was.
     options.commits: whether to keep the commits, where Django asks for one.
     """
     checkout.base()
@@ -102,13 +99,9 @@ def pr(options):
             if failures := lint.lint_commits(python, ROOM, "base", rows):
                 raise Error(f"the linters found faults:\n{indent(failures)}")
             git("branch", "--no-track", branch, rows[-1][0], cwd=clone)
-        except Error as error:
-            raise Error(
-                f"{error}\nThe clone is as it was. Put it right and run it again. What "
-                f"doesn't apply: python3 series.py rebase {clone} main"
-            ) from None
-        finally:
             remove(ROOM.parent)
+        except Error as error:
+            raise Error(f"{error}\nThe clone is as it was.") from None
     say(f"\nOnly you can fill in and tick this:\n{indent(left)}\n\nTitle: {text}\n")
     say(f"{'-' * 79}\nThe way:\n\n{way}\n\nMade in {clone}, and not pushed:")
     say(indent(checkout.commits("main", branch, cwd=clone)))
@@ -118,9 +111,9 @@ def pr(options):
 
 def commit(made, clone, keep):
     """
-    Commit anew in a clone, by its user and on no branch, what put_together()
-    made; to keep the commits, each. Return what lint_commits() takes. Raise
-    Error if git doesn't know the user, or if there is nothing to commit.
+    Commit in a clone, by its user and on no branch, what put_together() made.
+    Return what lint_commits() takes. keep: all commits. Raise Error if git
+    doesn't know the user, or if there is nothing to commit.
     """
     rows, tip = [], git("rev-parse", "base", cwd=ROOM)
     git("fetch", "-q", "--no-tags", "--no-write-fetch-head", ROOM, "HEAD", cwd=clone)
@@ -141,10 +134,7 @@ def commit(made, clone, keep):
 
 
 def read(path, *wanted):
-    """
-    Return the first heading of a Markdown file, and the texts below others.
-    Raise Error if one of these is missing or empty.
-    """
+    """Return the title of a Markdown file, and the texts below headings."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     parts = re.split(r"^##? (.+)\n", text, flags=re.M)
     found = {name: text.strip() for name, text in zip(parts[1::2], parts[2::2])}
@@ -163,9 +153,8 @@ def describe(pull):
 def fill_in(pull, files):
     """
     Fill in Django's template of a pull request, which changes these files.
-
-    Return the title and the text, and a line for each thing that is left to
-    the person. Raise Error if the template isn't what this was written for.
+    Return the text, and what is left to the person. Raise Error if the
+    template isn't what this was written for.
     """
     title, _, description = describe(pull)
     text = git("show", f"base:{TEMPLATE}", cwd=ROOM)
@@ -182,8 +171,7 @@ def fill_in(pull, files):
         if not count:
             raise Error(f"{TEMPLATE} has changed, and fill_in() must: no {old}")
     left = [
-        f"XXXXX of {one.name}: open this ticket, and put its number in "
-        f"patches/series.toml\n{describe(one)[1]}\n"
+        f"Open this ticket, and put its number in series.toml:\n{describe(one)[1]}\n"
         for one in (*pull.needs, pull)
         if not one.ticket
     ]
@@ -192,27 +180,15 @@ def fill_in(pull, files):
 
 
 def rebase(options):
-    """
-    Say whether all pull requests apply to a commit of a clone; or make
-    a release the base. options.base: the clone and the commit, or the version.
-    """
+    """Try the series on a commit of a clone, or make a release its base."""
     target, commit = [*options.base, "refs/heads/main"][:2]
     if re.fullmatch(r"\d+(\.\d+)+((a|b|rc)\d+)?", target):
         return release(target)
     checkout.base()
     with checkout.lock():
         make_room(Path(target).resolve(), commit)
-        try:
-            for pull in queue.pull_requests():
-                put_together(pull)
-        except Error as error:
-            to = PATCHES_MAIN / str(error).partition(" ")[0]
-            raise Error(
-                f"{error}\nNothing was changed. Resolve it in {ROOM}, then there:\n"
-                "  git add FILES && git am --continue\n"
-                f"  git format-patch -1 --zero-commit --full-index -o '{to}'\n"
-                "and run it again. The patch takes the place of that in patches/."
-            ) from None
+        for pull in queue.pull_requests():
+            put_together(pull)
         remove(ROOM.parent)
     say("All patches apply, with what is in patches-main/.")
     return 0
@@ -235,9 +211,7 @@ def release(version):
     new["tree"] = git("rev-parse", f"{tag}^{{tree}}")
     text = (ROOT / "upstream.toml").read_text(encoding="utf-8")
     for key, value in new.items():
-        text = text.replace(
-            f"{key} = {json.dumps(old[key])}", f"{key} = {json.dumps(value)}"
-        )
+        text = re.sub(rf"(?m)^{key} = .*$", f"{key} = {json.dumps(value)}", text)
     (ROOT / "upstream.toml").write_text(text, encoding="utf-8")
     queue.export(Namespace(to=None))
     say(f"{text}\nCompare the sha256 with https://pypi.org/project/Django/#files, and")
@@ -250,10 +224,8 @@ def version(options):
     series, new = PATCHES / "series.toml", options.version.encode()
     found = LANDS.search(series.read_bytes())
     if not found or not re.fullmatch(rb"\d+\.\d+", new) or not queue.in_patches():
-        raise Error(
-            f"{options.version} is no version such as 6.2, series.toml has no lands, "
-            "or django/ and patches/ differ.\nNothing was changed. Put it right first."
-        )
+        problem = "It isn't like 6.2, or series.toml has no lands, or django/ and"
+        raise Error(f"{problem} patches/ differ. Nothing was changed.")
     before = rb"((?:version\w+|deprecated):: |releases/|-|in |Django )"
     pattern = re.compile(before + re.escape(found[1]) + rb"(?!\.?\d)")
     for path in (*PATCHES.glob("*/*.patch"), *PATCHES_MAIN.glob("*/*.patch")):
