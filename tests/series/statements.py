@@ -2,10 +2,10 @@
 Records the statements of each test of Django's suite.
 
 The settings in databases.py call record() if SERIES_RECORD is set. Each
-test then adds a line of JSON to the file that SERIES_REPORT names: {"test": its
-id, "statements": how many, "digest": of their text}. The text has placeholders
-for the parameters. The names of savepoints have numbers of threads, and are
-left out. What a test runs in other processes isn't seen.
+test then adds a line of JSON to the file that SERIES_REPORT names: {"test":
+its id, "statements": how many, "digest": of their text}. The text has
+placeholders for the parameters. The names of savepoints have numbers of
+threads, and are left out. What a test runs in other processes isn't seen.
 """
 
 import functools

@@ -1,6 +1,6 @@
 """
-Without receivers, every test of Django's suite runs the statements that it runs
-on unpatched Django.
+Without receivers, every test of Django's suite runs the statements that it
+runs on unpatched Django.
 
 SERIES_STATEMENTS has labels of Django's suite, or is "all": it's "update"
 unless set. SERIES_DB is the database: see databases.py.
