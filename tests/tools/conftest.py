@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EMPTY = ("lint", "docs", "postgres", "mysql")
 # Finds what it should where it's black, and nothing where it's another linter.
 LINTER = "import sys\nsys.exit(any('FAULT' in open(x).read() for x in sys.argv[4:]))\n"
+FORMAT = "-q --zero-commit --full-index --no-numbered --no-signature"
 
 
 class Repo:
@@ -119,34 +120,27 @@ class Repo:
 
     def commit(self, message, files=None, *options, cwd=None):
         """Commit all, and {path: text}, in the checkout or elsewhere."""
-        for path, text in (files or {}).items():
-            file = (cwd or self.checkout) / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(text.encode())
+        write_files(cwd or self.checkout, files or {})
         self.git("add", "--all", cwd=cwd)
         self.git("commit", "--quiet", "-m", message, *options, cwd=cwd)
 
-    def write_patches(self, directory, *commits, cwd=None):
-        """Write patches in a directory, with git itself."""
-        options = "-q --zero-commit --full-index --no-numbered --no-signature"
-        to = f"--output-directory={self.root / directory}"
-        self.git("format-patch", *options.split(), to, *commits, cwd=cwd)
-
     def wrap_git(self, directory, script):
-        """
-        Put a git before the real one which runs a shell script first.
-
-        Return the variable to pass to run().
-        """
+        """Run a script before each git. Return the variable to pass to run()."""
         real = shutil.which("git", path=self.env["PATH"])
         write_script(directory / "git", f'{script}\nexec {real} "$@"')
         return {"PATH": f"{directory}:{self.env['PATH']}"}
 
 
+def write_files(root, files):
+    """Write {path: text} in a directory."""
+    for path, text in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(text.encode())
+
+
 def write_script(path, text):
     """Write a shell script that can be run."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{text}\n")
+    write_files(path.parent, {path.name: f"#!/bin/sh\n{text}\n"})
     path.chmod(0o755)
 
 
@@ -161,39 +155,32 @@ def write_wheel(directory, name):
         wheel.writestr(f"{info}/RECORD", "")
 
 
-def make_release(repo, directory):
+def make_release(repo, sdist):
     """Write the sdist, and the patches with git itself. Return upstream.toml."""
-    for name, text in tiny.FILES.items():
-        path = repo.checkout / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(text.encode())
-        path.chmod(0o755 if name == "extras/run" else 0o644)
-        os.utime(path, (1700000000, 1700000000))
-    sdist = directory / tiny.SDIST
+    write_files(repo.checkout, tiny.FILES)
+    (repo.checkout / "extras" / "run").chmod(0o755)
     with tarfile.open(sdist, "w:gz") as archive:
         archive.add(repo.checkout, f"django-{tiny.VERSION}")
     shutil.rmtree(repo.checkout / "Django.egg-info")
     repo.git("init", "--quiet")
     repo.commit("Base.")
-    tree = repo.git("rev-parse", "HEAD^{tree}")
-    repo.edit("django/django/query.py", "LINE_15 = 15", "LINE_15 = 55")
-    repo.commit(tiny.SUBJECTS[0])
-    repo.edit("django/django/query.py", "LINE_3 = 3", "LINE_3 = 33")
-    files = {"django/signals.py": "post_update = object()\n"}
-    repo.commit(f"{tiny.SUBJECTS[1]}\n\nA body.", files)
-    repo.edit("django/django/query.py", '"quiet"', '"sent"')
-    test = "\n    def test_sent(self):\n        pass\n"
-    repo.commit(tiny.SUBJECTS[2], {"tests/update/tests.py": tiny.TESTS + test})
-    repo.write_patches("patches/lines", "-1", "HEAD~2")
-    repo.write_patches("patches/signals", "HEAD~2")
+    for subject, (old, new, files) in zip(tiny.SUBJECTS, tiny.CHANGES):
+        repo.edit("django/django/query.py", old, new)
+        repo.commit(f"{subject}\n\nA body.", files)
+    repo.shell(f"""
+        git format-patch {FORMAT} -o ../patches/lines -1 HEAD~2
+        git format-patch {FORMAT} -o ../patches/signals HEAD~2""")
+    tree = repo.git("rev-parse", "HEAD~3^{tree}")
     shutil.rmtree(repo.checkout)
-    python = ".".join(map(str, sys.version_info[:2]))
-    return (
-        f'version = "{tiny.VERSION}"\nfile = "{tiny.SDIST}"\n'
-        f"size = {sdist.stat().st_size}\n"
-        f'sha256 = "{hashlib.sha256(sdist.read_bytes()).hexdigest()}"\n'
-        f'tree = "{tree}"\npythons = ["{python}"]\n'
-    )
+    facts = {
+        "version": tiny.VERSION,
+        "file": tiny.SDIST,
+        "size": sdist.stat().st_size,
+        "sha256": hashlib.sha256(sdist.read_bytes()).hexdigest(),
+        "tree": tree,
+        "pythons": [".".join(map(str, sys.version_info[:2]))],
+    }
+    return "".join(f"{key} = {json.dumps(facts[key])}\n" for key in facts)
 
 
 def make_main(repo, clone):
@@ -201,15 +188,13 @@ def make_main(repo, clone):
     repo.git("clone", "--quiet", str(repo.checkout), str(clone))
     repo.git("checkout", "--quiet", "-B", "main", "upstream/6.1.3", cwd=clone)
     repo.commit("Changed main.", tiny.MAIN, cwd=clone)
-    for name, section, subject in zip(
-        ("lines", "signals"), ("Models", "Signals"), tiny.SUBJECTS
-    ):
-        head = f"{section} in 6.2\n\n* "
-        notes = tiny.MAIN[tiny.NOTES].replace(f"{head}...", f"{head}{name}.")
-        files = {tiny.NOTES: notes}
-        repo.commit(f"fixup! {subject}", files, cwd=clone)
-        repo.write_patches(f"patches-main/{name}", "-1", cwd=clone)
-        repo.git("reset", "--quiet", "--hard", "HEAD~1", cwd=clone)
+    for line, name, subject in zip((3, 7), ("lines", "signals"), tiny.SUBJECTS):
+        script = f"""
+            sed -i '{line}s/[.]*$/{name}./' {tiny.NOTES}
+            git commit -qam 'fixup! {subject}'
+            git format-patch {FORMAT} -1 -o "$ROOT/patches-main/{name}"
+            git reset -q --hard HEAD~1"""
+        repo.shell(script, clone)
 
 
 @pytest.fixture(scope="session")
@@ -220,23 +205,21 @@ def template(tmp_path_factory):
     env = {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": str(home),
-        "GIT_CONFIG_NOSYSTEM": "1",
         "PIP_NO_INDEX": "1",
         "PIP_CONFIG_FILE": os.devnull,
         "PIP_FIND_LINKS": str(links),
         "PYENV_ROOT": str(home),
-        **{f"GIT_{who}_NAME": "Ann" for who in ("AUTHOR", "COMMITTER")},
-        **{f"GIT_{who}_EMAIL": "ann@example.com" for who in ("AUTHOR", "COMMITTER")},
+        **{f"GIT_{x}_NAME": "Ann" for x in ("AUTHOR", "COMMITTER")},
+        **{f"GIT_{x}_EMAIL": "ann@example.com" for x in ("AUTHOR", "COMMITTER")},
     }
     # As a user would have it.
     repo = Repo(directory / "mein Ordner \u00fc", env)
-    for path in (home, links, repo.root / "requirements", repo.root / "docs"):
-        path.mkdir(parents=True)
-    shutil.copy(ROOT / "series.py", repo.root)
+    for path in (home, links):
+        path.mkdir()
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "tools", repo.root / "tools", ignore=ignore)
     files = {
-        "upstream.toml": make_release(repo, links),
+        "upstream.toml": make_release(repo, links / tiny.SDIST),
         "patches/series.toml": tiny.SERIES,
         "patches/lines/pull-request.md": tiny.PULL_REQUEST.format(1, "lines"),
         "patches/signals/pull-request.md": tiny.PULL_REQUEST.format(22543, "signals"),
@@ -248,11 +231,9 @@ def template(tmp_path_factory):
         "requirements/extra.txt": "second==1.0\n",
         **{f"requirements/{group}.txt": "" for group in EMPTY},
     }
-    for name in ("databases.py", "results.py"):
-        files[f"tests/series/{name}"] = (ROOT / "tests/series" / name).read_text()
-    for name, text in files.items():
-        (repo.root / name).parent.mkdir(parents=True, exist_ok=True)
-        (repo.root / name).write_text(text)
+    for name in ("series.py", "tests/series/databases.py", "tests/series/results.py"):
+        files[name] = (ROOT / name).read_text()
+    write_files(repo.root, files)
     write_wheel(links, "first")
     write_wheel(links, "second")
     output = repo.good("apply")

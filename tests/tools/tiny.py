@@ -53,7 +53,7 @@ import unittest
 
 class DiscoverRunner:
     def get_resultclass(self):
-        return None
+        pass
 
     def run_suite(self, suite, **kwargs):
         return unittest.TextTestRunner(resultclass=self.get_resultclass()).run(suite)
@@ -70,8 +70,15 @@ class UpdateTests(unittest.TestCase):
     def test_skipped(self):
         pass
 """
+SENT = "\n    def test_sent(self):\n        pass\n"
 LINES = "\n".join(f"LINE_{number} = {number}" for number in range(20))
 QUERY = f'SIGNALS = False\n{LINES}\n\n\ndef update():\n    return "quiet"\n'
+# What the commits change in query.py, and in other files.
+CHANGES = (
+    ("= 15\n", "= 55\n", {}),
+    ("= 3\n", "= 33\n", {"django/signals.py": "post_update = object()\n"}),
+    ('"quiet"', '"sent"', {"tests/update/tests.py": f"{TESTS}{SENT}"}),
+)
 # The repository's own files.
 SCENARIO = """
 import pathlib, sys
@@ -104,18 +111,15 @@ FILES = {
         'classifiers = ["Programming Language :: Python :: 3.99"]\n'
     ),
     "backend.py": BACKEND,
-    "django/__init__.py": "",
     "django/query.py": QUERY,
-    "django/test/__init__.py": "",
     "django/test/runner.py": RUNNER,
     "tests/runtests.py": RUNTESTS,
-    "tests/update/__init__.py": "",
     "tests/update/tests.py": TESTS,
-    "tests/other/__init__.py": "",
     "tests/other/tests.py": TESTS,
     "extras/dos.txt": "one\r\ntwo\r\n",
     "extras/a name \u2297.txt": "x",
     "extras/run": "#!/bin/sh\n",
+    **{f"{x}/__init__.py": "" for x in ("django/test", "tests/update", "tests/other")},
 }
 # What its main branch has besides, with the lines that series.py looks for.
 NOTES = "docs/releases/6.2.txt"
