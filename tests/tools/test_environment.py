@@ -3,7 +3,7 @@
 import json
 import sys
 
-from conftest import EMPTY, ROOT, write_script
+from conftest import EMPTY, write_script
 
 VERSION = ".".join(map(str, sys.version_info[:2]))
 ENSURE = "import sys; from tools.environment import ensure; ensure(*sys.argv[1:])"
@@ -93,14 +93,3 @@ def test_newest_python(repo, tmp_path):
     said = ensure(repo, PATH=path, PYENV_ROOT=str(tmp_path))
     assert f"Making .venv with {new}" in said
     assert "can't make .venv" in said and not groups(repo)
-
-
-def test_pins():
-    """A package has one version in all of requirements/."""
-    pins = {}
-    for path in (ROOT / "requirements").glob("*.txt"):
-        for line in path.read_text().splitlines():
-            if line and not line.startswith(("#", "-")):
-                name, _, version = line.partition("==")
-                assert version and pins.setdefault(name.lower(), version) == version
-    assert len(pins) > 50

@@ -4,7 +4,7 @@ import hashlib
 import re
 
 import pytest
-from tiny import ALONE, FIRST, MAIN, NOTES, SDIST, SECOND, SUBJECTS, TEMPLATE_PATH
+from tiny import ALONE, MAIN, NOTES, SDIST, SECOND, SUBJECTS
 
 BRANCH = "ticket_22543_signals"
 QUERY = "django/query.py"
@@ -15,13 +15,6 @@ def log(repo, clone, branch=BRANCH, pretty="%s"):
     """Return the commits of a branch, newest first."""
     args = ("log", f"--format={pretty}", f"main..{branch}")
     return repo.git(*args, cwd=clone).splitlines()
-
-
-def edit_main(repo, clone, *edits):
-    """Commit edits of sed on main, given as "path script"."""
-    for path, script in (edit.split(" ", 1) for edit in edits):
-        repo.shell(f"sed -i '{script}' {path}", clone)
-    repo.git("commit", "--quiet", "--all", "-m", "Changed main.", cwd=clone)
 
 
 def resolve(repo, room):
@@ -78,40 +71,28 @@ def test_independent_without_a_ticket(repo, clone):
 
 def test_main_has_one(repo, clone):
     """What main has already is left out, whatever else it has."""
-    edits = f"{QUERY} s/= 15$/= 55/", f"{NOTES} 3s/[.]*$/lines./;7s/[.]*$/Others./"
-    edit_main(repo, clone, *edits)
+    notes = f"sed -i '3s/[.]*$/lines./;7s/[.]*$/Others./' {NOTES}"
+    repo.shell(f"{notes}; sed -i 's/= 15$/= 55/' {QUERY}; git commit -qam X", clone)
     repo.good("pr", "signals", str(clone))
     assert log(repo, clone) == ["Fixed #22543 -- Did signals."]
     notes = repo.git("show", f"{BRANCH}:{NOTES}", cwd=clone)
     assert "* Others.\n* signals." in notes or "* signals.\n* Others." in notes
 
 
-def ours(path, old, new):
-    return lambda repo, clone: repo.edit(path, old, new)
-
-
-def main(edit):
-    return lambda repo, clone: edit_main(repo, clone, edit)
-
-
-def git(*args):
-    return lambda repo, clone: repo.git(*args, cwd=clone)
-
-
 @pytest.mark.parametrize(
-    "prepare, text",
+    "script, text",
     [
-        (git("branch", "-m", "main", "trunk"), "has no refs/heads/main of Django"),
-        (git("branch", BRANCH), f"there is a branch {BRANCH}"),
-        (main(f"{TEMPLATE_PATH} s/updated/changed/"), "fill_in() must"),
-        (main(f"{QUERY} s/quiet/silent/"), f"does not apply: {SUBJECTS[2]}"),
-        (ours("patches/signals/pull-request.md", "# Ticket", "# T"), "lacks: Ticket"),
-        (ours(f"patches/{FIRST}", "+post_update", "+FAULT"), "  black: "),
+        ("git branch -m main trunk", "has no refs/heads/main of Django"),
+        (f"git branch {BRANCH}", f"there is a branch {BRANCH}"),
+        ("sed -i s/updated/changed/ .github/*.md", "fill_in() must"),
+        (f"sed -i s/quiet/silent/ {QUERY}", f"does not apply: {SUBJECTS[2]}"),
+        ('sed -i s/Ticket/T/ "$ROOT"/patches/signals/*.md', "lacks: Ticket"),
+        ('sed -i s/+post_up/+FAULT/ "$ROOT"/patches/signals/0001*', "  black: "),
     ],
 )
-def test_refused(repo, clone, prepare, text):
+def test_refused(repo, clone, script, text):
     """What is refused leaves the clone as it is."""
-    prepare(repo, clone)
+    repo.shell(f"{script}; git commit -qam X || true", clone)
     before = repo.contents(clone)
     assert text in repo.refuses("pr", "signals", str(clone))
     assert repo.contents(clone) == before
@@ -130,7 +111,8 @@ def test_wrong_arguments(repo, clone):
 
 def test_main_has_moved(repo, clone):
     """Git merges what it can, and others' notes; the clone stays as it is."""
-    edit_main(repo, clone, f"{QUERY} s/= 13$/= 130/", f"{NOTES} 3s/[.]*$/Others./")
+    notes = f"sed -i '3s/[.]*$/Others./' {NOTES}"
+    repo.shell(f"{notes}; sed -i 's/= 13$/= 130/' {QUERY}; git commit -qam X", clone)
     there, patches = repo.contents(clone), repo.series()
     assert "All patches apply" in repo.good("rebase", str(clone), "main")
     after = repo.contents()
@@ -145,7 +127,7 @@ def test_main_conflict(repo, clone):
     A conflict names the patch and the file. Nothing is written until it is
     resolved; then the patch that was is kept for main, and used there.
     """
-    edit_main(repo, clone, f"{QUERY} s/quiet/silent/")
+    repo.shell(f"sed -i s/quiet/silent/ {QUERY}; git commit -qam X", clone)
     before, patches = repo.contents(), repo.series()
     repo.bad("rebase", str(clone))
     repo.good("rebase", "--abort")

@@ -3,11 +3,10 @@
 VERSION = "6.1.3"
 SDIST = f"django-{VERSION}.tar.gz"
 # The commits, and the pull requests and patches that they are, in order.
-SUBJECTS = (
-    "Fixed #1 -- Changed a line.",
-    "Refs #22543 -- Added the signals.",
-    "Fixed #22543 -- Sent the signals from update().",
-)
+SUBJECTS = """\
+Fixed #1 -- Changed a line.
+Refs #22543 -- Added the signals.
+Fixed #22543 -- Sent the signals from update().""".splitlines()
 ALONE = "lines/0001-Fixed-1-Changed-a-line.patch"
 FIRST = "signals/0001-Refs-22543-Added-the-signals.patch"
 SECOND = "signals/0002-Fixed-22543-Sent-the-signals-from-update.patch"
@@ -92,8 +91,7 @@ RECEIVERS = """
 import json, os, unittest
 
 def report(**line):
-    with open(os.environ["SERIES_REPORT"], "a") as file:
-        print(json.dumps(line), file=file)
+    print(json.dumps(line), file=open(os.environ["SERIES_REPORT"], "a"))
 
 def reporting_run(test, result=None, run=unittest.TestCase.run):
     run(test, result)
@@ -119,11 +117,11 @@ FILES = {
     "extras/dos.txt": "one\r\ntwo\r\n",
     "extras/a name \u2297.txt": "x",
     "extras/run": "#!/bin/sh\n",
+    "django/__init__.py": "",
     **{f"{x}/__init__.py": "" for x in ("django/test", "tests/update", "tests/other")},
 }
 # What its main branch has besides, with the lines that series.py looks for.
 NOTES = "docs/releases/6.2.txt"
-TEMPLATE_PATH = ".github/pull_request_template.md"
 TEMPLATE = """\
 ticket-XXXXX
 <!-- Provide a concise overview of the change. -->
@@ -134,7 +132,7 @@ ticket-XXXXX
 - [ ] I have added or updated relevant docs, including release notes.
 """
 MAIN = {
-    TEMPLATE_PATH: TEMPLATE,
+    ".github/pull_request_template.md": TEMPLATE,
     NOTES: "Models in 6.2\n\n* ...\n\nSignals in 6.2\n\n* ...\n",
     "docs/conf.py": "",
     "docs/lint.py": "",
