@@ -33,12 +33,12 @@ settings.configure(
 )
 django.setup()
 
-from receivers import Audit, Report  # NOQA: E402
-
 from django.db import connection, connections, models, transaction  # NOQA: E402
 from django.db.models import F, QuerySet  # NOQA: E402
 from django.db.models.signals import post_update, pre_update  # NOQA: E402
 from django.test.utils import CaptureQueriesContext  # NOQA: E402
+
+from receivers import Audit, Report  # NOQA: E402
 
 
 class Author(models.Model):

@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import write_script
 
+from conftest import write_script
 from tools.git import Error
 from tools.servers import started
 

@@ -126,7 +126,7 @@ END = "import os; print('..', flush=True); os._exit({})"
     ],
 )
 def test_no_result(repo, path, old, new):
-    """A run without a summary, or without a test, fails whatever its status."""
+    """A run without a summary or a test fails, whatever its status."""
     repo.edit(path, old, new)
     assert "without a result" in repo.bad("test", "other")
 
