@@ -8,7 +8,7 @@ supports, with its venv module.
 
 import argparse
 import importlib
-import os
+import signal
 import sys
 
 DATABASES = ("sqlite", "postgres", "mariadb", "mysql")
@@ -20,7 +20,7 @@ def parse_arguments(argv):
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(function, text):
-        module, _, name = function.rpartition(".")
+        module, _, name = function.partition(".")
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(module=module, function=name)
         return sub
@@ -31,34 +31,23 @@ def parse_arguments(argv):
     sub = command("queue.apply", "make django/ with all patches, and .venv")
     flag(sub, "--force", "drop work in django/ that isn't in patches/, naming it")
     sub = command("queue.export", "write patches/ from the commits in django/")
-    sub.add_argument(
-        "--to", metavar="NAME", help="the pull request that new commits belong to"
-    )
+    sub.add_argument("--to", metavar="NAME", help="where commits that are new belong")
     command("queue.check", "look for mistakes in patches/ and django/")
-    sub = command("suite.test", "run the tests that the series touches, and its own")
-    sub.add_argument(
-        "labels",
-        nargs="*",
-        metavar="LABEL",
-        help="a label of Django's tests, or a path in tests/ of this repository",
-    )
-    sub.add_argument("--db", default="sqlite", choices=DATABASES)
-    group = sub.add_mutually_exclusive_group()
+    test = command("suite.test", "run the tests that the series touches, and its own")
+    text = "a label of Django's tests, or a path in tests/ of this repository"
+    test.add_argument("labels", nargs="*", metavar="LABEL", help=text)
+    test.add_argument("--db", default="sqlite", choices=DATABASES)
+    group = test.add_mutually_exclusive_group()
     flag(group, "--each", "after every patch, and each pull request alone")
     flag(group, "--full", "Django's whole suite, compared with unpatched Django")
     flag(group, "--adopters", "the packages in docs/packages.md that use the signals")
-    flag(sub, "--suites", "with --adopters: the packages' own test suites, too")
-    sub.add_argument(
-        "--receivers",
-        choices=("quiet", "audit"),
-        help="with receivers of every model that do nothing, or check every update",
-    )
-    test = sub
-    sub = command("lint.lint", "run Django's linters on every commit")
-    flag(sub, "--tip", "on the last commit only")
+    flag(test, "--suites", "with --adopters: the packages' own test suites, too")
+    text = "with receivers of every model that do nothing, or check every update"
+    test.add_argument("--receivers", choices=("quiet", "audit"), help=text)
+    command("lint.lint", "run Django's linters on every commit")
     sub = command("bench.bench", "measure what the signals cost")
-    help = "of counts, unused, used, peers, and memory"
-    sub.add_argument("names", nargs="*", metavar="NAME", help=help)
+    text = "of counts, unused, used, peers, and memory"
+    sub.add_argument("names", nargs="*", metavar="NAME", help=text)
     sub.add_argument("--db", nargs="+", default=DATABASES, choices=DATABASES)
     flag(sub, "--short", "count instructions and statements only")
     flag(sub, "--write", "write the results to docs/performance.md")
@@ -66,13 +55,8 @@ def parse_arguments(argv):
     sub.add_argument("name", metavar="NAME", help="a directory in patches/")
     sub.add_argument("clone", metavar="CLONE", help="a clone of django/django")
     flag(sub, "--commits", "keep the commits, instead of one for the pull request")
-    sub = command("upstream.rebase", "move the series to another base")
-    sub.add_argument(
-        "base", nargs="*", metavar="CLONE BRANCH | VERSION", help="what to move to"
-    )
-    group = sub.add_mutually_exclusive_group()
-    flag(group, "--continue", "go on after a conflict was resolved")
-    flag(group, "--abort", "give up, and leave everything as it was")
+    sub = command("upstream.rebase", "try the series on main, or move it to a release")
+    sub.add_argument("base", nargs="+", metavar="CLONE [BRANCH] | VERSION")
     sub = command("upstream.version", "change the release that gets the signals")
     sub.add_argument("version", metavar="X", help="such as 6.2")
     options = parser.parse_args(argv)
@@ -91,23 +75,19 @@ def main(argv):
     if sys.version_info < (3, 11):
         print("series.py: error: this needs Python 3.11 or newer.", file=sys.stderr)
         return 1
-    from tools.git import Error
+    from tools.git import Error, require_git
 
+    # When nobody reads the output any more, the command ends silently.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         options = parse_arguments(argv)
+        require_git()
         module = importlib.import_module(f"tools.{options.module}")
         return getattr(module, options.function)(options)
-    except Error as error:
+    except (Error, OSError) as error:
         problem, status = f"error: {error}", 1
     except KeyboardInterrupt:
         problem, status = "interrupted. Run the command again to finish it.", 130
-    except BrokenPipeError:
-        # Nobody reads the output any more; say nothing, also not at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        problem, status = f"error: {error}. Put it right and run it again.", 1
-    sys.stdout.flush()
     print(f"series.py: {problem}", file=sys.stderr)
     return status
 

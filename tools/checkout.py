@@ -2,162 +2,105 @@
 The checkout in django/: the base, which is one tagged commit of Django's
 sdist, and the branch with one commit for each patch.
 
-STATE is a file that exists while an apply isn't finished. It says "applying"
-while the patches are put together elsewhere and django/ is as it was;
-"switching" and a commit while the files in django/ become that commit's;
-"stopped" and a patch if that one didn't apply.
+The file STATE exists while an apply isn't finished: "applying" if django/ is
+as it was, "switching" and the commit that the files are becoming, or "stopped"
+and the patch that didn't apply.
 """
 
 import contextlib
 import fcntl
 import hashlib
-import os
 import re
-import tarfile
 
-from tools import environment
-from tools.environment import remove
-from tools.git import DJANGO, ROOT, WORK, Error, git, indent, run_git, say, upstream
+from tools import DJANGO, ROOT, WORK, environment
+from tools.git import Error, git, indent, must, remove, run, say, upstream
 
 BRANCH = "ticket_22543"
 TIP = f"refs/heads/{BRANCH}"
 # Where the last apply or export left the branch.
 APPLIED = "refs/series/applied"
 STATE = DJANGO / ".git" / "series-state"
-EXCLUDE = "*.egg-info\n__pycache__/\n*.py[co]\n/build/\n/dist/\n/docs/_build/\n"
 AM = "am -q --keep-cr --whitespace=nowarn --committer-date-is-author-date".split()
 # What git status says in the middle of a rebase, an am, a merge and the like.
 UNFINISHED = re.compile("in progress|You are (currently|in the)|still merging|unmerged")
 
 
-# The base.
-
-
 def base():
-    """
-    Return the tag of the base in django/.
-
-    Raise Error if it isn't there, or isn't what upstream.toml says.
-    """
+    """Return the base's tag. Raise Error if it isn't as upstream.toml says."""
     tag, tree = upstream()["tag"], upstream()["tree"]
     there = (DJANGO / ".git").is_dir()
     if not there or tree != git("rev-parse", "-q", f"{tag}^{{tree}}", check=False):
-        raise Error(
-            f"django/ does not have {tag} as upstream.toml says.\n"
-            "Nothing was changed. Run: python3 series.py apply"
-        )
+        advice = "Nothing was changed. Run: python3 series.py apply"
+        raise Error(f"django/ has no {tag} as upstream.toml says.\n{advice}")
     return tag
 
 
-def make_base():
-    """Bring the base into django/, which is made if it is missing."""
-    wanted = upstream()
-    path = sdist()
-    say(f"Unpacking {path.name} into django/ ...")
-    part = import_sdist(path, wanted["version"])
-    tree = git("rev-parse", "HEAD^{tree}", cwd=part)
-    if tree != wanted["tree"]:
-        raise Error(
-            f"the files in {path.name} are not the expected ones.\n"
-            f"  expected tree: {wanted['tree']}\n  found tree:    {tree}\n"
-            "django/ was left as it was. Compare upstream.toml with the release."
-        )
-    if DJANGO.exists():
-        tag = f"refs/tags/{wanted['tag']}"
-        git("fetch", "--quiet", "--force", part, f"{tag}:{tag}")
-        remove(part)
-    else:
-        part.rename(DJANGO)
-
-
-def import_sdist(path, version):
-    """
-    Make a git repository in .work/ with one commit of an sdist, on BRANCH.
-
-    path: the archive. version: of the release. Return the repository's path.
-    """
-    part, room = WORK / "django.part", WORK / "unpack.part"
-    remove(part)
-    remove(room)
-    with tarfile.open(path) as archive:
-        members = archive.getmembers()
-        for member in members:
-            # Root would give the files to a user of the machine that made it.
-            member.uid, member.gid = os.getuid(), os.getgid()
-        archive.extractall(room, members, numeric_owner=True)
-    date = f"{max(int(member.mtime) for member in members)} +0000"
-    next(room.iterdir()).rename(part)
-    remove(room)
-    for info in part.glob("*.egg-info"):
-        remove(info)
-    git("init", "-q", "--template=", "-b", BRANCH, cwd=part)
-    (part / ".git" / "info").mkdir()
-    (part / ".git" / "info" / "exclude").write_text(EXCLUDE)
-    git("add", "--all", "--force", cwd=part)
-    message = f"Django {version}, as released on PyPI."
-    dates = {"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date}
-    git("commit", "-q", "-m", message, cwd=part, env=dates)
-    git("tag", f"upstream/{version}", cwd=part)
-    git("update-ref", APPLIED, "HEAD", cwd=part)
-    return part
-
-
-def sdist():
-    """Return the path of the expected sdist; pip takes it if it's missing."""
-    wanted = upstream()
-    path = WORK / wanted["file"]
-    if not path.exists():
-        download(wanted["version"]).rename(path)
-    size, digest = path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()
-    if (size, digest) != (wanted["size"], wanted["sha256"]):
+def expect(path, **found):
+    """Raise Error if an sdist isn't what upstream.toml says."""
+    wanted = {key: upstream()[key] for key in found}
+    if found != wanted:
         wrong = path.replace(path.with_suffix(".wrong"))
         raise Error(
-            f"{path.name} is not the expected file.\n"
-            f"  expected: {wanted['size']} bytes, sha256 {wanted['sha256']}\n"
-            f"  found:    {size} bytes, sha256 {digest}\n"
-            f"Nothing was unpacked; the file is {wrong} now.\n"
-            "Run the command again to take it anew. If that ends the same, find out\n"
-            "where pip takes it from (pip config list)."
+            f"{path.name} is not the expected file.\n  expected: {wanted}\n"
+            f"  found:    {found}\nIt is {wrong} now; the branch is as it was.\nRun "
+            "it again; if that ends the same, see where pip gets it (pip config list)."
         )
-    return path
+
+
+def make_base():
+    """Bring the base into django/. Raise Error if it isn't as expected."""
+    version, path = upstream()["version"], WORK / upstream()["file"]
+    if not path.exists():
+        download(version)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    expect(path, size=path.stat().st_size, sha256=digest)
+    commit = import_sdist(path, version)
+    expect(path, tree=git("rev-parse", f"{commit}^{{tree}}"))
+    git("tag", "--force", upstream()["tag"], commit)
 
 
 def download(version):
-    """
-    Take the sdist of a release from pip's index, without looking at it.
-
-    Return its path, in .work/. Raise Error if pip can't get it.
-    """
-    part = WORK / "download.part"
+    """Bring a release's sdist from pip's index to .work/. Return its path."""
+    part, what = WORK / "download.part", f"get the sdist of Django {version}"
     remove(part)
     say(f"Taking the sdist of Django {version} with pip ...")
-    args = ("--no-deps", "--no-binary=django", f"--dest={part}", f"django=={version}")
-    done = environment.pip("download", *args)
-    if done.returncode:
-        raise Error(
-            f"pip could not get the sdist of Django {version}:\n"
-            f"{environment.last_lines(done)}\n{environment.NO_NETWORK}"
-        )
-    return next(part.glob("*.tar.gz"))
+    args = ("download", "--no-deps", "--no-binary=django", f"--dest={part}")
+    environment.pip(what, *args, f"django=={version}")
+    (path,) = part.iterdir()
+    return path.replace(WORK / path.name)
 
 
-# The branch.
+def import_sdist(path, version):
+    """Return a commit in django/ of the files in the sdist of a release."""
+    say(f"Unpacking {path.name} ...")
+    part, index = WORK / "unpack" / "django", WORK / "unpack" / "index"
+    remove(part.parent)
+    part.mkdir(parents=True)
+    # Root would give the files to a user of the machine that made it.
+    tar = "tar", "--no-same-owner", "--strip-components=1", "-xf", path
+    must(run(*tar, cwd=part), f"{path} cannot be unpacked", "Delete it; run it again.")
+    date = max(int(file.lstat().st_mtime) for file in part.rglob("*"))
+    for info in part.glob("*.egg-info"):
+        remove(info)
+    if not DJANGO.exists():
+        template = f"--template={ROOT / 'tools' / 'template'}"
+        git("init", "-q", template, "-b", BRANCH, DJANGO, cwd=ROOT)
+    env = {"GIT_INDEX_FILE": str(index), "GIT_WORK_TREE": str(part)}
+    git("add", "--all", "--force", env=env)
+    args = (git("write-tree", env=env), "-m", f"Django {version}, as released on PyPI.")
+    dates = ("GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE")
+    return git("commit-tree", *args, env=dict.fromkeys(dates, f"{date} +0000"))
 
 
 @contextlib.contextmanager
 def lock():
     """Raise Error if another command is changing this repository."""
-    handle = os.open(ROOT, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with open(ROOT / "series.py") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Error("another series.py is at work. Wait for it to end.") from None
         yield
-    except BlockingIOError:
-        raise Error(
-            "another series.py is at work in this repository.\n"
-            "Nothing was changed. Wait for it to end and run the command again."
-        ) from None
-    finally:
-        os.close(handle)
 
 
 def ref(name):
@@ -165,15 +108,23 @@ def ref(name):
     return git("rev-parse", "--verify", "-q", f"{name}^{{commit}}", check=False)
 
 
-def commits(since, until=TIP, pretty="%h %s"):
+def commits(since, until=TIP, pretty="%h %s", cwd=DJANGO):
     """Return a line for each commit in since..until, oldest first."""
     args = ("log", "--reverse", f"--format={pretty}", f"{since}..{until}", "--")
-    return git(*args).splitlines()
+    return git(*args, cwd=cwd).splitlines()
 
 
 def state():
     """Return what STATE says, or "" if the last apply finished."""
     return STATE.read_text(encoding="utf-8") if STATE.exists() else ""
+
+
+def ready():
+    """Return the base's tag. Raise Error if not all patches are applied."""
+    tag = base()
+    if state():
+        raise Error("the patches are not all applied. Run: python3 series.py apply")
+    return tag
 
 
 def uncommitted():
@@ -193,24 +144,18 @@ def out_of_place():
 
 def guard(force, exported):
     """
-    Raise Error if an apply would drop what somebody did in django/.
-
-    force: say what is dropped, instead, and put changed files into git stash.
-    exported: a function that tells whether the branch is what patches/ give.
+    Raise Error if an apply would drop what somebody did in django/; by force,
+    say what it is, and put changed files into git stash. exported: a function
+    that tells whether the branch is what patches/ give.
     """
     if not DJANGO.exists():
         return
     if not (DJANGO / ".git").is_dir():
-        raise Error(
-            "django/ is there, but series.py did not make it: it has no .git.\n"
-            "Nothing was changed. Move it away and run the command again."
-        )
+        raise Error("django/ has no .git: series.py did not make it. Move it away.")
     switching = state().partition("switching ")[2]
-    work = out_of_place()
-    if not switching:
-        work += uncommitted()
+    work = out_of_place() + ([] if switching else uncommitted())
     tip, since = ref(TIP), ref(APPLIED) or upstream()["tag"]
-    if tip and tip not in (since, switching) and not exported():
+    if tip not in ("", since, switching) and not exported():
         work += [f"not in patches/: {line}" for line in commits(since, tip)]
         work += [f"taken off the branch: {line}" for line in commits(tip, since)]
     if work and not force:
@@ -224,48 +169,38 @@ def guard(force, exported):
     if work or switching:
         (DJANGO / ".git" / "index.lock").unlink(missing_ok=True)
         for name in ("am", "rebase", "cherry-pick", "revert"):
-            run_git(name, "--quit")
+            git(name, "--quit", check=False)
         git("reset", "--quiet")
         if uncommitted():
             git("stash", "push", "-q", "-u", "-m", "Set aside by series.py apply.")
             say("Its changed files are in git stash now: git -C django stash list")
-        if tip:
-            git("checkout", "-q", BRANCH)
+        git("checkout", "-q", BRANCH, check=False)
 
 
 def put_together(paths):
     """
-    Apply patches to the base in a work tree of their own, and switch django/
-    to the result.
-
-    Raise Error for a patch that doesn't apply; the branch then ends with the
-    one before it.
+    Apply patches to the base in a work tree, and switch django/ to the result.
+    Raise Error for one that doesn't apply; then it's those before it.
     """
-    room, stopped, tag = WORK / "apply", "", base()
+    room, tag = WORK / "apply", base()
     STATE.write_text("applying", encoding="utf-8")
     remove(room)
-    git("worktree", "prune")
-    git("worktree", "add", "-q", "--detach", room, tag)
-    for number, path in enumerate(paths, 1):
-        name = path.relative_to(ROOT)
-        say(f"  {number} of {len(paths)}: {name}")
-        done = run_git(*AM, path, cwd=room)
-        if done.returncode:
-            said = run_git("apply", "--check", path, cwd=room).stderr or done.stderr
-            stopped = f"stopped at {name}"
-            break
+    git("worktree", "add", "-q", "--force", "--detach", room, tag)
+    say(f"Applying {len(paths)} patches to {tag} ...")
+    done = run("git", *AM, *paths, cwd=room)
     tip = git("rev-parse", "HEAD", cwd=room)
-    remove(room)
-    git("worktree", "prune")
+    git("worktree", "remove", "--force", room)
     STATE.write_text(f"switching {tip}", encoding="utf-8")
     git("checkout", "-q", "--force", "-B", BRANCH, tip)
     git("update-ref", APPLIED, tip)
-    if not stopped:
+    if not done.returncode:
         return STATE.unlink()
-    STATE.write_text(stopped, encoding="utf-8")
-    raise Error(
-        f"{name} does not apply:\n{indent(said.strip())}\n"
-        f"The {number - 1} patches before it are on {BRANCH} in django/. Put it right\n"
-        "and run apply again; or bring it and those after it onto the branch there\n"
-        f"(git am --3way ../{name}) and run export."
+    number = len(commits(tag))
+    name = paths[number].relative_to(ROOT)
+    STATE.write_text(f"stopped at {name}", encoding="utf-8")
+    advice = (
+        f"The {number} patches before it are on {BRANCH} in django/. Put it right and\n"
+        "run apply again; or bring it and those after it onto the branch there\n"
+        f"(git am --3way ../{name}), and run export."
     )
+    must(done, f"{name} does not apply", advice)

@@ -1,9 +1,7 @@
 """
-Private database servers, started from the installed programs.
-
-A server and its data, in a temporary directory, belong to a keeper: this file
-as a program of its own, which ends them when its standard input ends. That's
-so when the command is done, and also when it's killed.
+Private database servers, started from the installed programs. A server and
+its data, in a temporary directory, belong to a keeper: this file as a program,
+which ends them when its standard input ends, even if the command is killed.
 """
 
 import contextlib
@@ -22,21 +20,41 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tools import ROOT
 from tools.environment import ensure
-from tools.git import ROOT, Error, clean_environment, indent, run, say
+from tools.git import Error, clean_environment, indent, run, say
 
-# For each: the requirements with its driver, and how Debian gets a server.
+# For each: how Debian gets a server.
 SERVERS = {
-    "postgres": ("postgres", "apt-get install postgresql"),
-    "mariadb": ("mysql", "apt-get install mariadb-server"),
+    "postgres": "apt-get install postgresql",
+    "mariadb": "apt-get install mariadb-server",
+    "mysql": "debootstrap --variant=minbase --include=mysql-server-core sid /DIR\n"
+    "  and set SERIES_MYSQL_ROOT=/DIR",
+}
+# The programs, with options, that make the data in the working directory and
+# serve them. The socket is relative to the data: a whole path may be long.
+MAKE = "--no-defaults --datadir=./data"
+SERVE = (
+    f"{MAKE} --port={{port}} --bind-address=127.0.0.1 --socket=socket --skip-log-bin "
+    "--innodb-flush-method=nosync --innodb-flush-log-at-trx-commit=0"
+)
+PROGRAMS = {
+    "postgres": (
+        "initdb -D data -U postgres -A trust -E UTF8 --locale=C --no-sync",
+        # Django's whole suite makes its tables in one transaction.
+        "postgres -D data -p {port} -c listen_addresses=127.0.0.1 -c fsync=off "
+        "-c unix_socket_directories= -c max_locks_per_transaction=256",
+    ),
+    "mariadb": (
+        f"mariadb-install-db {MAKE} --auth-root-authentication-method=normal "
+        "--skip-test-db",
+        f"mariadbd {SERVE}",
+    ),
     "mysql": (
-        "mysql",
-        "debootstrap --variant=minbase --include=mysql-server-core sid /DIR\n"
-        "  and set SERIES_MYSQL_ROOT=/DIR",
+        f"mysqld {MAKE} --initialize-insecure",
+        f"mysqld {SERVE} --mysqlx=OFF --secure-file-priv=NULL",
     ),
 }
-# For the users that run servers: what they are called in a server's URL.
-USERS = {"postgres": "postgresql://postgres", "mysql": "mysql://root"}
 READY = "ready to accept connections", "ready for connections"
 SECONDS = 60
 # Bytes that the databases of Django's suite fit in.
@@ -47,35 +65,29 @@ SETTINGS = ROOT / "tests" / "series" / "databases.py"
 @contextlib.contextmanager
 def server(name):
     """
-    Give the environment in which tests/series/databases.py finds a server.
-
-    name: a key of SERVERS, or "sqlite", which needs none. The server is at the
-    address in SERIES_NAME_URL if that's set, or started. Its driver is
-    installed in .venv. Raise Error if there's no such server.
+    Give the environment in which tests/series/databases.py finds the server in
+    SERIES_NAME_URL, or one that is started. Put its driver in .venv. name: of
+    SERVERS, or "sqlite", which needs none. Raise Error if there's no server.
     """
     if name == "sqlite":
         yield {"SERIES_DB": name}
         return
     variable = f"SERIES_{name.upper()}_URL"
-    python = ensure("django", SERVERS[name][0])
+    python = ensure("postgres" if name == "postgres" else "mysql")
     with contextlib.ExitStack() as stack:
         url, origin = os.environ.get(variable), f"given by {variable}"
         if not url:
             url, origin = stack.enter_context(started(name)), "started for this run"
         env = {"SERIES_DB": name, variable: url}
-        try:
-            command = [python, "-W", "ignore", SETTINGS]
-            done = run(*command, env=env, capture_output=True, timeout=SECONDS)
-            said = (done.stdout or done.stderr).strip().splitlines()[-1:]
-        except subprocess.TimeoutExpired:
-            done, said = None, [f"it gave no answer in {SECONDS} seconds"]
+        done = run(python, "-W", "ignore", SETTINGS, env=env)
+        said = (done.stdout or done.stderr).strip().splitlines()[-1:]
         is_right = name == "postgres" or ("MariaDB" in said[0]) == (name == "mariadb")
-        if not done or done.returncode or not is_right:
-            raise Error(
-                f"the server {origin} is not a {name} that can be used:\n"
-                f"{indent(said)}\nNo test ran. Correct {variable}, or unset it to "
-                "have a server started."
+        if done.returncode or not is_right:
+            problem = f"the server {origin} is not a {name} that can be used"
+            advice = (
+                f"No test ran. Correct {variable}, or unset it to have one started."
             )
+            raise Error(f"{problem}:\n{indent(said)}\n{advice}")
         address = urlsplit(url).netloc.rpartition("@")[2]
         say(f"{name}: {said[0]} at {address} ({origin})")
         yield env
@@ -86,64 +98,29 @@ def missing(name, what):
     return Error(
         f"no {name} server could be started: {what}\n"
         "No test ran. Put the address of one, scheme://user:password@host:port, in\n"
-        f"SERIES_{name.upper()}_URL, or install one; on Debian:\n  {SERVERS[name][1]}"
+        f"SERIES_{name.upper()}_URL, or install one; on Debian:\n  {SERVERS[name]}"
     )
 
 
-def find_program(name, program):
-    """Return the path of a program; raise Error if the server lacks it."""
+def command_of(name, line):
+    """Return the command of a line in PROGRAMS, or raise Error."""
+    program, *arguments = line.split()
+    if name == "mysql" and (root := os.environ.get("SERIES_MYSQL_ROOT")):
+        paths = "lib*/ld-linux*.so.*", "usr/lib/*-linux-gnu", "usr/sbin/mysqld"
+        found = [glob.glob(f"{glob.escape(root)}/{path}") for path in paths]
+        if not all(found):
+            raise missing(name, f"SERIES_MYSQL_ROOT={root} has no {paths[2]}.")
+        # With the libraries that are there.
+        loader, libraries, path = [one[0] for one in found]
+        arguments.append(f"--basedir={root}/usr")
+        return [loader, "--library-path", libraries, path, *arguments]
     postgres = sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True)
     places = os.pathsep.join([*os.get_exec_path(), *postgres, "/usr/sbin"])
     if not (path := shutil.which(program, path=places)):
         raise missing(name, f"{program} is not installed.")
-    return path
-
-
-def mysql_command():
-    """
-    Return the command of the MySQL in the folder SERIES_MYSQL_ROOT, which runs
-    with the libraries there, or of the installed one. Or raise Error.
-    """
-    if root := os.environ.get("SERIES_MYSQL_ROOT"):
-        paths = "lib*/ld-linux*.so.*", "usr/lib/*-linux-gnu", "usr/sbin/mysqld"
-        found = [glob.glob(f"{glob.escape(root)}/{path}") for path in paths]
-        if not all(found):
-            raise missing("mysql", f"SERIES_MYSQL_ROOT={root} has no {paths[2]}.")
-        loader, libraries, program = [one[0] for one in found]
-        command = [loader, "--library-path", libraries, program, "--no-defaults"]
-        return [*command, f"--basedir={root}/usr"]
-    program = find_program("mysql", "mysqld")
-    if "MariaDB" in run(program, "--version").stdout:
-        raise missing("mysql", f"{program} is MariaDB's.")
-    return [program, "--no-defaults"]
-
-
-def commands(name, port):
-    """
-    Return the command that makes a server's data in the working directory, and
-    the one that serves them on a port. Raise Error if it's not installed.
-    """
-    if name == "postgres":
-        make = "-D data -U postgres -A trust -E UTF8 --locale=C --no-sync"
-        serve = f"-D data -p {port} -c listen_addresses=127.0.0.1 -c fsync=off"
-        # Django's whole suite makes its tables in one transaction.
-        serve += " -c unix_socket_directories= -c max_locks_per_transaction=256"
-        programs = [[find_program(name, program)] for program in ("initdb", name)]
-    else:
-        # The socket's path is relative to the data: a whole one may be long.
-        serve = f"--datadir=./data --port={port} --bind-address=127.0.0.1"
-        serve += " --socket=socket --skip-log-bin --innodb-flush-method=nosync"
-        serve += " --innodb-flush-log-at-trx-commit=0"
-        make = "--datadir=./data"
-        if name == "mariadb":
-            make += " --auth-root-authentication-method=normal --skip-test-db"
-            names = "mariadb-install-db", "mariadbd"
-            programs = [[find_program(name, x), "--no-defaults"] for x in names]
-        else:
-            make += " --initialize-insecure"
-            serve += " --mysqlx=OFF --secure-file-priv=NULL"
-            programs = [mysql_command()] * 2
-    return [*programs[0], *make.split()], [*programs[1], *serve.split()]
+    if name == "mysql" and "MariaDB" in run(path, "--version").stdout:
+        raise missing(name, f"{path} is MariaDB's.")
+    return [path, *arguments]
 
 
 @contextlib.contextmanager
@@ -154,10 +131,10 @@ def started(name):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     user = "postgres" if name == "postgres" else "mysql"
-    arguments = json.dumps([user, *commands(name, port)])
+    commands = [command_of(name, line.format(port=port)) for line in PROGRAMS[name]]
     # Ctrl-C is for the command; the keeper sees that it ends.
     with subprocess.Popen(
-        [sys.executable, "-m", "tools.servers", arguments],
+        [sys.executable, "-m", "tools.servers", json.dumps([user, *commands])],
         cwd=ROOT,
         env=clean_environment(),
         stdin=subprocess.PIPE,
@@ -166,7 +143,8 @@ def started(name):
     ) as keeper:
         if said := json.loads(keeper.stdout.readline() or '"It was killed."'):
             raise missing(name, said)
-        yield f"{USERS[user]}@127.0.0.1:{port}"
+        scheme = "postgresql://postgres" if name == "postgres" else "mysql://root"
+        yield f"{scheme}@127.0.0.1:{port}"
 
 
 def keep(temp, user, *commands):

@@ -1,9 +1,7 @@
 """
-Runs tests: Django's, and with pytest those of this repository.
-
-Django's run with the settings in tests/series/databases.py, whose runner
-reports each test as a line of JSON: see results.py there. The report and the
-output of a run are .work/NAME.jsonl and .work/NAME.log.
+Runs this repository's tests with pytest, and Django's with the settings in
+tests/series/databases.py, whose runner writes each test as a line of JSON: see
+results.py there. A run's report and output are .work/NAME.jsonl and NAME.log.
 """
 
 import contextlib
@@ -14,20 +12,10 @@ import subprocess
 import time
 from pathlib import Path
 
-from tools.checkout import base, commits, state
+from tools import DJANGO, ROOT, WORK
+from tools.checkout import base, commits, ready
 from tools.environment import ensure
-from tools.git import (
-    DJANGO,
-    ROOT,
-    WORK,
-    Error,
-    clean_environment,
-    git,
-    indent,
-    say,
-    tree_of,
-    upstream,
-)
+from tools.git import Error, clean_environment, git, indent, run, say, tree_of, upstream
 from tools.queue import pull_requests
 from tools.servers import server
 
@@ -38,23 +26,22 @@ PROCESSES = len(os.sched_getaffinity(0))
 
 
 def test(options):
-    """
-    Run the tests that the options ask for. Return the exit status.
-
-    Raise Error if what they need is missing.
-    """
-    tag = base()
-    if state():
-        raise Error(
-            "the patches are not all applied, so there is nothing to test.\n"
-            "No test ran. Run: python3 series.py apply"
-        )
-    labels, paths = split_labels(options.labels)
-    if paths and options.receivers:
-        raise Error(
-            f"--receivers is for Django's tests, not for {' '.join(paths)}.\n"
-            "No test ran. Leave out one of them."
-        )
+    """Run what the options say. Return the exit status, or raise Error."""
+    tag, labels, paths = ready(), [], []
+    for label in options.labels:
+        path = (ROOT / label.partition("::")[0]).resolve()
+        ours = path.exists() and path.is_relative_to(ROOT / "tests")
+        if is_known(label, DJANGO):
+            labels.append(label)
+        elif ours and not options.receivers:
+            paths.append(label)
+        else:
+            raise Error(
+                f"unknown label: {label}\n"
+                f"The series touches: {' '.join(touched_labels(tag))}\n"
+                "No test ran. Give directories in django/tests/; or paths of this\n"
+                "repository, such as tests/series/live, without --receivers."
+            )
     if options.adopters:
         ensure("adopters")
         paths = [ADOPTERS]
@@ -65,12 +52,9 @@ def test(options):
             paths = [ROOT / "tests" if options.db == "sqlite" else SERIES / "live"]
             say("This takes about two minutes on two cores.")
     with server(options.db) as env:
-        if options.receivers:
-            env["SERIES_RECEIVERS"] = options.receivers
-        if options.full:
-            env["SERIES_WHOLE"] = "1"
-        if options.suites:
-            env["SERIES_SUITES"] = "1"
+        env.update({"SERIES_RECEIVERS": options.receivers} if options.receivers else {})
+        env.update({"SERIES_WHOLE": "1"} if options.full else {})
+        env.update({"SERIES_SUITES": "1"} if options.suites else {})
         good = []
         if options.each:
             good += run_each(labels, env, tag)
@@ -82,29 +66,6 @@ def test(options):
     return 0 if all(good) else 1
 
 
-def split_labels(labels):
-    """
-    Return (labels of Django's tests, paths of this repository's tests).
-
-    Raise Error for what is neither.
-    """
-    django, paths = [], []
-    for label in labels:
-        path = (ROOT / label.partition("::")[0]).resolve()
-        if path.exists() and path.is_relative_to(ROOT / "tests"):
-            paths.append(label)
-        elif is_known(label, DJANGO):
-            django.append(label)
-        else:
-            raise Error(
-                f"unknown label: {label}\n"
-                f"The series touches: {' '.join(touched_labels(base()))}\n"
-                "All labels are directories in django/tests/. This repository's own "
-                "tests are\npaths, such as tests/series/live. No test ran."
-            )
-    return django, paths
-
-
 def is_known(label, tree):
     """Return whether a tree of Django has the package of a label's tests."""
     return Path(tree, "tests", label.split(".")[0], "__init__.py").exists()
@@ -114,7 +75,7 @@ def touched_labels(tag):
     """Return the labels of Django's tests that differ from the base's."""
     paths = git("diff", "--name-only", tag, "--", "tests").splitlines()
     return sorted(
-        name for name in {x.split("/")[1] for x in paths} if is_known(name, DJANGO)
+        x for x in {path.split("/")[1] for path in paths} if is_known(x, DJANGO)
     )
 
 
@@ -127,34 +88,25 @@ def run_pytest(paths, env):
     if env["SERIES_DB"] == "sqlite":
         # Each process has files of its own, but they share a server.
         command += ["-n", str(PROCESSES), "--dist=loadfile"]
-    env = clean_environment(**env)
-    done = subprocess.run(
-        [*command, *paths], cwd=ROOT, env=env, stdin=subprocess.DEVNULL
-    )
-    return done.returncode == 0
+    return run(*command, *paths, env=env, stdout=None).returncode == 0
 
 
 def run_each(labels, env, tag):
     """
-    Run labels after each patch, and for each pull request with nothing else
-    but what it needs. Yield whether they passed. A tree may lack a label.
+    Run those of the labels that there are after each patch, and with each pull
+    request and what it needs alone. Yield whether they passed.
     """
     runs = [(f"after {line}", line.split()[0], []) for line in commits(tag)]
-    below = []
-    for one in pull_requests():
-        names = set(one.after)
-        for other in reversed(below):
-            names.update(other.after if other.name in names else ())
-        needed = [other for other in below if other.name in names]
-        if needed != below:
-            paths = [path for part in [*needed, one] for path in part.patches]
+    pulls = pull_requests()
+    for number, one in enumerate(pulls):
+        if one.needs != pulls[:number]:
+            paths = [path for part in (*one.needs, one) for path in part.patches]
             runs.append((f"with {one.name} and only what it needs", tag, paths))
-        below.append(one)
     for what, commit, paths in runs:
         say(f"\nTesting {what}")
         with tree_of(commit) as tree:
-            for path in paths:
-                git("apply", "--whitespace=nowarn", path, cwd=tree)
+            if paths:
+                git("apply", "--whitespace=nowarn", *paths, cwd=tree)
             here = [label for label in labels if is_known(label, tree)]
             good = not here or run_django(here, env, tree, "each")
         if not good:
@@ -164,11 +116,9 @@ def run_each(labels, env, tag):
 
 def run_django(labels, env, tree, name):
     """
-    Run Django's tests, and say what failed and what came out.
-
-    labels: none for all. env: the database, the receivers. tree: the Django.
-    name: of the files in .work. Return whether nothing failed but what fails
-    on unpatched Django, without receivers, too.
+    Run Django's tests in a tree, or those with labels, and say what came out.
+    env: the database, the receivers. name: of files in .work. Return whether
+    nothing failed but what fails on unpatched Django, without receivers, too.
     """
     version = upstream()["version"]
     say(f"Django's {' '.join(labels) or 'whole suite'} on {env['SERIES_DB']}:")
@@ -176,14 +126,13 @@ def run_django(labels, env, tree, name):
     for line in lines:
         if line.get("outcome") == "excused":
             say(f"{line['test']}: fails, as expected: {line['text']}")
-    failed, known = failures(lines), []
+    failed, known = failures(lines), {}
     with tree_of(base()) if failed else contextlib.nullcontext() as unpatched:
         again = [label for label in dict(failed) if is_known(label, unpatched)]
         if again:
             say(f"Running {len(again)} that failed on unpatched Django {version}:")
             env = {key: env[key] for key in env if key != "SERIES_RECEIVERS"}
-            there = dict(failures(report_of(again, env, unpatched, "unpatched")))
-            known = [label for label in again if label in there]
+            known = dict(failures(report_of(again, env, unpatched, "unpatched")))
     for label, text in failed:
         if label in known:
             say(f"{label}: fails on unpatched Django {version} too")
@@ -191,7 +140,7 @@ def run_django(labels, env, tree, name):
             say(f"{label}: FAILS WITH THE SERIES ONLY\n{indent(text)}")
     if lines:
         say(", ".join(f"{count} {word}" for word, count in lines[-1].items()))
-    return bool(lines) and not dict(failed).keys() - known
+    return bool(lines) and dict(failed).keys() <= known.keys()
 
 
 def failures(lines):
@@ -200,31 +149,20 @@ def failures(lines):
 
 
 def report_of(labels, env, tree, name):
-    """
-    Run Django's tests, saying how far they are.
-
-    The arguments are those of run_django(). Return the lines of the report as
-    dictionaries, or none if the run came to no result.
-    """
+    """Run tests, saying how far they are. Return the report if it's whole."""
     WORK.mkdir(exist_ok=True)
     path, log = WORK / f"{name}.jsonl", WORK / f"{name}.log"
     path.write_bytes(b"")
     # MySQL's clients copy the databases for parallel processes.
     copies = env["SERIES_DB"] in ("sqlite", "postgres") or shutil.which("mysqldump")
-    processes = PROCESSES if copies else 1
     command = [ensure(), "runtests.py", "--noinput", "--settings=databases"]
+    command += [f"--parallel={PROCESSES if copies else 1}", *labels]
     env = {**env, "SERIES_REPORT": str(path), "PYTHONPATH": f"{tree}:{SERIES}"}
-    started = time.monotonic()
+    options = {"env": clean_environment(**env), "stdin": subprocess.DEVNULL}
+    started, status, lines = time.monotonic(), None, []
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, f"--parallel={processes}", *labels],
-            cwd=tree / "tests",
-            env=clean_environment(**env),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
-    status, lines = None, []
+        options.update(cwd=tree / "tests", stdout=output, stderr=output)
+        process = subprocess.Popen(command, **options)
     try:
         while status is None:
             with contextlib.suppress(subprocess.TimeoutExpired):

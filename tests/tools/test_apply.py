@@ -214,7 +214,7 @@ def test_bad_surroundings(repo, tmp_path):
     assert "found: none" in repo.refuses("apply", PATH=str(tmp_path))
     old = repo.wrap_git(tmp_path, 'echo "git version 2.20.1"; exit 0')
     assert "found: git version 2.20.1" in repo.refuses("export", **old)
-    handle = os.open(repo.root, os.O_RDONLY)
+    handle = os.open(repo.root / "series.py", os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
     for command in ("apply", "export"):
         assert "at work" in repo.refuses(command)

@@ -45,7 +45,7 @@ def test_new_commit_at_the_tip(repo):
 
 
 def test_rewritten_branch(repo):
-    """What a rebase changes stays in its place; a new subject is a new name."""
+    """What a rebase changes stays in place; a new subject is a new name."""
     rebuild(repo, 0, 1, NEW, 2)
     repo.git("commit", "--quiet", "--amend", "-m", "Fixed #22543 -- Said it.")
     repo.edit("django/django/query.py", "LINE_15 = 55", "LINE_15 = 56")

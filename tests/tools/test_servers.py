@@ -133,7 +133,7 @@ def test_not_available(copy, place):
     output = copy.bad("test", "--db", "postgres", FAKE_VERSION="PostgreSQL 99")
     assert "initdb failed:\n  cannot" in output and "SERIES_POSTGRES_URL" in output
     assert "install postgresql" in output and not os.listdir(place / "temp")
-    copy.edit("tools/servers.py", '"mariadbd"', '"nosuch"')
+    copy.edit("tools/servers.py", "mariadbd", "nosuch")
     output = copy.bad("test", "--db", "mariadb")
     assert "nosuch is not installed" in output and "install mariadb-server" in output
     install(place, "mysql", version="99-MariaDB")

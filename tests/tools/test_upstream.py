@@ -66,7 +66,7 @@ def test_independent_without_a_ticket(repo, clone):
     repo.edit("patches/series.toml", "\nticket = 1\n", "\n")
     repo.edit("patches/lines/pull-request.md", "#1 ", "#XXXXX ")
     left = repo.good("pr", "lines", str(clone)).partition("\nTitle: ")[0]
-    assert "XXXXX of lines: open this ticket" in left and "text of a ticket" in left
+    assert "XXXXX" in left and "text of a ticket" in left
     subjects = log(repo, clone, "ticket_XXXXX_lines")
     assert subjects == ["Fixed #XXXXX -- Did lines."]
 
@@ -89,6 +89,7 @@ def test_main_has_one(repo, clone):
         ("sed -i s/updated/changed/ .github/*.md", "fill_in() must"),
         (f"sed -i s/quiet/silent/ {QUERY}", f"does not apply: {SUBJECTS[2]}"),
         ('sed -i s/Ticket/T/ "$ROOT"/patches/signals/*.md', "lacks: Ticket"),
+        ('sed -i s/Changed/X/ "$ROOT"/patches-main/lines/*', "belongs to no patch"),
         ('sed -i s/+post_up/+FAULT/ "$ROOT"/patches/signals/0001*', "  black: "),
     ],
 )
@@ -126,26 +127,24 @@ def test_main_has_moved(repo, clone):
 
 def test_main_conflict(repo, clone):
     """
-    A conflict names the patch and the file. Nothing is written until it is
-    resolved; then the patch that was is kept for main, and used there.
+    A conflict names the patch and the file, and changes nothing. What is
+    resolved becomes a patch for main by the commands that are given.
     """
     repo.shell(f"sed -i s/quiet/silent/ {QUERY}; git commit -qam X", clone)
     before, patches = repo.contents(), repo.series()
-    repo.bad("rebase", str(clone))
-    repo.good("rebase", "--abort")
     output = repo.bad("rebase", str(clone))
-    assert f"signals does not apply: {SUBJECTS[2]}\n  {QUERY}" in output
-    room = repo.root / ".work" / "upstream" / "django"
-    repo.git("add", QUERY, cwd=room)
-    assert "still are conflicts" in repo.bad("rebase", "--continue")
+    assert f"signals does not apply: {SUBJECTS[2]}" in output and QUERY in output
     assert repo.contents() == before
+    room = repo.root / ".work" / "upstream" / "django"
     resolve(repo, room)
-    repo.good("rebase", "--continue")
+    for line in output.replace("FILES", ".").splitlines():
+        if line.startswith("  git "):
+            repo.shell(line, room)
     (path,) = (repo.root / "patches-main" / "signals").glob("*-Fixed-22543*")
     assert '"silent"\n+    return "sent loudly"' in path.read_text()
-    assert repo.series() == patches
     repo.good("rebase", str(clone))
     repo.good("check")
+    assert repo.series() == patches
 
 
 @pytest.mark.parametrize("conflict", [False, True])
@@ -181,7 +180,6 @@ def test_release(repo, tmp_path, conflict):
     sdist = (tmp_path / f"django-{NEXT}.tar.gz").read_bytes()
     assert hashlib.sha256(sdist).hexdigest() in text and f'"{NEXT}"' in text
     assert repo.git("rev-parse", f"upstream/{NEXT}^{{tree}}") in text
-    assert '\npythons = ["3.99"]\n' in text
     assert "LINE_9 = 99" in (repo.checkout / QUERY).read_text()
     after = repo.series()
     assert after.keys() == before.keys() and after[ALONE] != before[ALONE]
