@@ -174,22 +174,18 @@ def write_wheel(directory, name):
 def make_release(repo, sdist):
     """Write the sdist, and upstream.toml."""
     shutil.copytree(TINY / "sdist", repo.checkout)
+    shutil.copytree(TINY / "sdist/tests/update", repo.checkout / "tests/other")
     write_files(repo.checkout, ODD)
     (repo.checkout / "extras" / "run").chmod(0o755)
     with tarfile.open(sdist, "w:gz") as archive:
         archive.add(repo.checkout, f"django-{VERSION}")
     tree = repo.shell("rm -r *.egg-info; git init -q; git add .; git write-tree")
     shutil.rmtree(repo.checkout)
-    facts = {
-        "version": VERSION,
-        "file": SDIST,
-        "size": sdist.stat().st_size,
-        "sha256": hashlib.sha256(sdist.read_bytes()).hexdigest(),
-        "tree": tree,
-        "pythons": [".".join(map(str, sys.version_info[:2]))],
-    }
-    lines = [f"{key} = {json.dumps(value)}\n" for key, value in facts.items()]
-    write_files(repo.root, {"upstream.toml": "".join(lines)})
+    digest = hashlib.sha256(sdist.read_bytes()).hexdigest()
+    python = "{}.{}".format(*sys.version_info)
+    toml = f'version = "{VERSION}"\nfile = "{SDIST}"\nsize = {sdist.stat().st_size}\n'
+    toml += f'sha256 = "{digest}"\ntree = "{tree}"\npythons = ["{python}"]\n'
+    write_files(repo.root, {"upstream.toml": toml})
 
 
 @pytest.fixture(scope="session")

@@ -60,16 +60,9 @@ def test_user_settings(repo, tmp_path):
     (repo.root / ".venv" / "junk").touch()
     (repo.root / ".venv" / "series.json").unlink()
     (tmp_path / "json.py").write_text("1 / 0")
-    target = tmp_path / "target"
-    output = repo.good(
-        "apply",
-        PIP_TARGET=str(target),
-        PIP_PREFIX=str(target),
-        PIP_USER="1",
-        PYTHONHOME="",
-        PYTHONUSERBASE=str(target),
-        DJANGO_SETTINGS_MODULE="nosuch",
-    )
+    target, names = tmp_path / "target", ("PIP_TARGET", "PIP_PREFIX", "PYTHONUSERBASE")
+    hostile = {"PIP_USER": "1", "PYTHONHOME": "", "DJANGO_SETTINGS_MODULE": "nosuch"}
+    output = repo.good("apply", **hostile, **dict.fromkeys(names, str(target)))
     assert "Making .venv" in output and not target.exists()
     assert not (repo.root / ".venv" / "junk").exists()
     assert imports(repo, "first").startswith(str(repo.root / ".venv"))

@@ -11,10 +11,7 @@ NEW_NAME = "Refs-22543-Added-a-third.patch"
 
 
 def rebuild(repo, *steps):
-    """
-    Make the branch anew: a number is the commit that is there now, a text the
-    subject of a new one.
-    """
+    """Make the branch anew, of old commits (numbers) and new (subjects)."""
     old = repo.git("rev-list", "--reverse", "upstream/6.1.3..HEAD").split()
     repo.git("reset", "--quiet", "--hard", "upstream/6.1.3")
     for step in steps:

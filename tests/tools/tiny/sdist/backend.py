@@ -1,5 +1,3 @@
-"""A build backend which needs nothing."""
-
 import pathlib
 
 
