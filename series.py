@@ -1,9 +1,7 @@
 #!/usr/bin/env python3
 """
-The commands of this patch series against Django. What each does is in tools/.
-
-Needs Python 3.11 or newer, git, and for most commands a Python that Django
-supports, with its venv module.
+The commands of this patch series against Django; what each does is in tools/.
+They need git, Python 3.11, and one that Django supports, with its venv module.
 """
 
 import argparse
@@ -34,8 +32,7 @@ def parse_arguments(argv):
     sub.add_argument("--to", metavar="NAME", help="where commits that are new belong")
     command("queue.check", "look for mistakes in patches/ and django/")
     test = command("suite.test", "run the tests that the series touches, and its own")
-    text = "a label of Django's tests, or a path in tests/ of this repository"
-    test.add_argument("labels", nargs="*", metavar="LABEL", help=text)
+    test.add_argument("labels", nargs="*", help="of Django's tests, or paths of ours")
     test.add_argument("--db", default="sqlite", choices=DATABASES)
     group = test.add_mutually_exclusive_group()
     flag(group, "--each", "after every patch, and each pull request alone")

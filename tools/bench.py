@@ -1,19 +1,16 @@
 """
 Measures what the signals cost.
 
-counts: instructions (by callgrind) and statements, without receivers. unused:
-seconds of operations without receivers, against the base. used: seconds with
-receivers, against the raw driver doing the same. peers: seconds of other ways
-to tell which rows an update changed. memory: the peak of an update of many
-rows. counts needs SQLite only, and doesn't depend on the machine; the others
-are run on each database. From the results in .work/bench, --write makes the
-tables and plots of docs/performance.md.
+counts: instructions and statements, without receivers, on SQLite. unused: the
+seconds of operations without receivers, against the base. used: with them,
+against the raw driver doing the same. peers: of other ways to tell which rows
+an update changed. memory: the peak of an update of many rows.
 """
 
 import shutil
 
 from tools import DJANGO, ROOT, WORK
-from tools.checkout import ready
+from tools.checkout import base
 from tools.environment import ensure
 from tools.git import Error, run, say, tree_of
 from tools.servers import server
@@ -23,13 +20,9 @@ BENCH = WORK / "bench"
 
 
 def bench(options):
-    """
-    Run the benchmarks options.names, or all, on the databases options.db; of
-    options.short, only counts, with limits. Return the exit status, or Error.
-    """
-    names, tag, status = options.names or NAMES, ready(), 0
-    if options.short:
-        names = ["counts"]
+    """Run what the options say. Return the exit status, or raise Error."""
+    names = ["counts"] if options.short else options.names or NAMES
+    tag, status = base(whole=True), 0
     if "counts" in names and not shutil.which("valgrind"):
         raise Error("there is no valgrind to count with. Install it; nothing ran.")
     timed = [name for name in names if name != "counts"]

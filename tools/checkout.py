@@ -25,13 +25,15 @@ AM = "am -q --keep-cr --whitespace=nowarn --committer-date-is-author-date".split
 UNFINISHED = re.compile("in progress|You are (currently|in the)|still merging|unmerged")
 
 
-def base():
-    """Return the base's tag. Raise Error if it isn't as upstream.toml says."""
+def base(whole=False):
+    """Return the base's tag. Raise Error if it, or all on it, isn't there."""
     tag, tree = upstream()["tag"], upstream()["tree"]
     there = (DJANGO / ".git").is_dir()
     if not there or tree != git("rev-parse", "-q", f"{tag}^{{tree}}", check=False):
         advice = "Nothing was changed. Run: python3 series.py apply"
         raise Error(f"django/ has no {tag} as upstream.toml says.\n{advice}")
+    if whole and state():
+        raise Error("the patches are not all applied. Run: python3 series.py apply")
     return tag
 
 
@@ -84,10 +86,13 @@ def import_sdist(path, version):
         remove(info)
     if not DJANGO.exists():
         template = f"--template={ROOT / 'tools' / 'template'}"
-        git("init", "-q", template, "-b", BRANCH, DJANGO, cwd=ROOT)
+        new = part.with_name("new")
+        git("init", "-q", template, "-b", BRANCH, new, cwd=ROOT)
+        new.rename(DJANGO)
     env = {"GIT_INDEX_FILE": str(index), "GIT_WORK_TREE": str(part)}
     git("add", "--all", "--force", env=env)
     args = (git("write-tree", env=env), "-m", f"Django {version}, as released on PyPI.")
+    remove(part.parent)
     dates = ("GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE")
     return git("commit-tree", *args, env=dict.fromkeys(dates, f"{date} +0000"))
 
@@ -117,14 +122,6 @@ def commits(since, until=TIP, pretty="%h %s", cwd=DJANGO):
 def state():
     """Return what STATE says, or "" if the last apply finished."""
     return STATE.read_text(encoding="utf-8") if STATE.exists() else ""
-
-
-def ready():
-    """Return the base's tag. Raise Error if not all patches are applied."""
-    tag = base()
-    if state():
-        raise Error("the patches are not all applied. Run: python3 series.py apply")
-    return tag
 
 
 def uncommitted():
@@ -161,8 +158,7 @@ def guard(force, exported):
     if work and not force:
         raise Error(
             f"django/ has work of its own, which apply would drop:\n{indent(work)}\n"
-            'Nothing was changed. Commit it and run "python3 series.py export" to\n'
-            'keep it, or "python3 series.py apply --force" to drop it.'
+            "Nothing was changed. Commit and export it, or drop it by apply --force."
         )
     if work:
         say(f"Dropped from django/ (it was at {ref('HEAD')[:10]}):\n{indent(work)}")
@@ -178,10 +174,7 @@ def guard(force, exported):
 
 
 def put_together(paths):
-    """
-    Apply patches to the base in a work tree, and switch django/ to the result.
-    Raise Error for one that doesn't apply; then it's those before it.
-    """
+    """Put patches on the branch. For one that doesn't apply, raise Error."""
     room, tag = WORK / "apply", base()
     STATE.write_text("applying", encoding="utf-8")
     remove(room)
@@ -199,8 +192,7 @@ def put_together(paths):
     name = paths[number].relative_to(ROOT)
     STATE.write_text(f"stopped at {name}", encoding="utf-8")
     advice = (
-        f"The {number} patches before it are on {BRANCH} in django/. Put it right and\n"
-        "run apply again; or bring it and those after it onto the branch there\n"
-        f"(git am --3way ../{name}), and run export."
+        f"The {number} before it are on {BRANCH} in django/. Correct it and apply;\n"
+        f"or bring it and the rest there (git am --3way ../{name}), and export."
     )
     must(done, f"{name} does not apply", advice)

@@ -17,7 +17,6 @@ UNWANTED = re.compile(
     r"GIT_|PYTHON|__PYVENV|DJANGO_SETTINGS_MODULE$|PIP_(TARGET|PREFIX|ROOT)$"
 )
 # Who commits, at the author's date: so the same patches give the same ids.
-NAME, EMAIL = "Django patch series", "series@localhost"
 OWN = {
     "LC_ALL": "C",
     "TZ": "UTC",
@@ -27,8 +26,8 @@ OWN = {
     "GIT_CONFIG_GLOBAL": str(ROOT / "tools" / "gitconfig"),
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_EDITOR": ":",
-    **dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), NAME),
-    **dict.fromkeys(("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"), EMAIL),
+    **dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), "Django patch series"),
+    **dict.fromkeys(("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"), "series@localhost"),
 }
 
 
@@ -54,10 +53,7 @@ def clean_environment(**extra):
 
 
 def run(*command, cwd=ROOT, env=None, **kwargs):
-    """
-    Return the CompletedProcess of a program in the clean environment, with env
-    added, whatever its outcome. kwargs: instead of capturing its output.
-    """
+    """Run a program with env added. kwargs: instead of capture_output=True."""
     options = {"encoding": "utf-8", "errors": "replace", "cwd": cwd}
     options.update(kwargs or {"capture_output": True}, stdin=subprocess.DEVNULL)
     return subprocess.run(command, env=clean_environment(**(env or {})), **options)
@@ -106,10 +102,7 @@ def upstream():
 
 @contextlib.contextmanager
 def tree_of(commit, *paths):
-    """
-    Give a temporary directory with the files of a commit in django/, or only
-    those in paths. The work tree and the index of django/ are left alone.
-    """
+    """Give a directory with the files, or some, of a commit in django/."""
     with tempfile.TemporaryDirectory(prefix="series-") as temp:
         tree = Path(temp, "django").resolve()
         tree.mkdir()

@@ -10,26 +10,17 @@ import email.policy
 import re
 import tempfile
 import tomllib
-from collections import Counter
+from collections import namedtuple
 from pathlib import Path
-from typing import NamedTuple
 
-from tools import DJANGO, PATCHES, ROOT, WORK, checkout, environment
+from tools import DJANGO, PATCHES, WORK, checkout, environment
 from tools.checkout import APPLIED, BRANCH, TIP, base, commits, lock, ref, state
 from tools.git import Error, git, indent, must, run, say, succeeds, tree_of, upstream
 
-SCENARIO = ROOT / "tests" / "series" / "scenario.py"
 FORMAT = "format-patch -q -N --zero-commit --full-index --no-signature".split()
-
-
-class PullRequest(NamedTuple):
-    """A directory in patches/. needs: all below it. ticket: None if new."""
-
-    name: str
-    after: list
-    ticket: int | None = None
-    needs: list = []
-    patches: list = []
+# A directory in patches/. needs: those in after. ticket: None if it is new.
+FIELDS = "name after ticket needs patches"
+PullRequest = namedtuple("PullRequest", FIELDS, defaults=(None, (), ()))
 
 
 def pull_requests():
@@ -43,10 +34,7 @@ def pull_requests():
                 raise ValueError(f"bad or repeated name: {one.name}")
             if not found.keys() >= set(one.after):
                 raise ValueError(f"{one.name} must come after what it needs")
-            names = {*one.after}
-            for name in one.after:
-                names.update(other.name for other in found[name].needs)
-            needs = [other for other in found.values() if other.name in names]
+            needs = [found[name] for name in one.after]
             patches = sorted((PATCHES / one.name).glob("*.patch"))
             found[one.name] = one._replace(needs=needs, patches=patches)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -73,12 +61,10 @@ def subject_of(path):
 
 def exported(tag, owners):
     """Return what read() would of the branch, if its commits have owners."""
-    numbers = Counter()
     with tempfile.TemporaryDirectory() as temp:
-        for commit, name in zip(commits(tag, pretty="%H"), owners):
-            numbers[name] += 1
-            to = f"--start-number={numbers[name]}", f"-o{temp}/{name}"
-            git(*FORMAT, *to, "-1", commit)
+        for number, commit in enumerate(commits(tag, pretty="%H")):
+            name, start = owners[number], owners[: number + 1].count(owners[number])
+            git(*FORMAT, f"--start-number={start}", f"-o{temp}/{name}", "-1", commit)
         return read(Path(temp).glob("*/*"))
 
 
@@ -95,10 +81,7 @@ def in_patches():
 
 
 def apply(options):
-    """
-    Make .venv and django/, put the patches on the branch, show the scenario.
-    options.force: whether to drop work in django/, which else raises Error.
-    """
+    """Make .venv and django/. Raise Error for work, but with options.force."""
     if not patches():
         raise Error("there are no patches. Restore them: git checkout patches")
     with lock():
@@ -116,12 +99,11 @@ def apply(options):
             say(f"django/ has all {len(patches())} patches already.")
         else:
             checkout.put_together(patches())
-    say(f"\nThe ticket's scenario, on SQLite ({SCENARIO.relative_to(ROOT)}):")
+    say("\nThe ticket's scenario, on SQLite (tests/series/scenario.py):")
     with tree_of(base(), "django") as tree:
-        done = run(environment.PYTHON, "-B", SCENARIO, tree, DJANGO)
-    problem = "with the series the scenario does not end well, as it must"
-    advice = "The patches are in django/. Put right what they do there."
-    say(must(done, problem, advice))
+        done = run(environment.PYTHON, "-B", "tests/series/scenario.py", tree, DJANGO)
+    advice = "With the series it must. Put the patches right in django/."
+    say(must(done, "the scenario does not end well", advice))
     return 0
 
 
@@ -161,21 +143,21 @@ def plan(tag, to=None):
 
 
 def export(options):
-    """Write patches/ from the branch; options.to is for plan().."""
+    """Write patches/ from the branch; options.to is for plan()."""
     tag = base()
     with lock():
         new, old = exported(tag, plan(tag, options.to)), read(patches())
         if changes := checkout.uncommitted():
             say(f"Not exported, since it isn't committed:\n{indent(changes)}")
-        for name in sorted(new):
-            if new[name] != old.get(name):
+        for name in sorted({*new, *old}):
+            if name not in new:
+                (PATCHES / name).unlink()
+                say(f"  removed patches/{name}")
+            elif new[name] != old.get(name):
                 (PATCHES / name).parent.mkdir(exist_ok=True)
                 (PATCHES / "part").write_bytes(new[name])
                 (PATCHES / "part").rename(PATCHES / name)
                 say(f"  wrote patches/{name}")
-        for name in sorted(old.keys() - new.keys()):
-            (PATCHES / name).unlink()
-            say(f"  removed patches/{name}")
         git("update-ref", APPLIED, TIP)
         checkout.STATE.unlink(missing_ok=True)
     what = "were up to date already" if new == old else "are written"
@@ -187,17 +169,12 @@ def check(options):
     """Raise Error with the mistakes in patches/ and the branch, if any."""
     tag = base()
     new, old = exported(tag, plan(tag)), read(PATCHES.rglob("*.patch"))
-    found = [
-        f"patches/{name}: is not what export writes"
-        for name in sorted({*new, *old})
-        if new.get(name) != old.get(name)
-    ]
+    names = [name for name in sorted({*new, *old}) if new.get(name) != old.get(name)]
+    found = [f"patches/{name}: is not what export writes" for name in names]
     spaces = git("diff", "--check", tag, TIP, check=False).splitlines()
     found += [line for line in spaces if not line.startswith("+")]
     if found:
-        advice = (
-            "Put them right in django/ and export; or, if patches/ is right, apply."
-        )
+        advice = "Nothing was changed. Put them right in django/, or apply patches/."
         raise Error(f"check found mistakes:\n{indent(found)}\n{advice}")
     say(f"check: {len(old)} patches, no mistakes.")
     return 0

@@ -57,9 +57,6 @@ PROGRAMS = {
 }
 READY = "ready to accept connections", "ready for connections"
 SECONDS = 60
-# Bytes that the databases of Django's suite fit in.
-ENOUGH = 4 * 1024**3
-SETTINGS = ROOT / "tests" / "series" / "databases.py"
 
 
 @contextlib.contextmanager
@@ -79,14 +76,12 @@ def server(name):
         if not url:
             url, origin = stack.enter_context(started(name)), "started for this run"
         env = {"SERIES_DB": name, variable: url}
-        done = run(python, "-W", "ignore", SETTINGS, env=env)
+        done = run(python, "-W", "ignore", "tests/series/databases.py", env=env)
         said = (done.stdout or done.stderr).strip().splitlines()[-1:]
         is_right = name == "postgres" or ("MariaDB" in said[0]) == (name == "mariadb")
         if done.returncode or not is_right:
             problem = f"the server {origin} is not a {name} that can be used"
-            advice = (
-                f"No test ran. Correct {variable}, or unset it to have one started."
-            )
+            advice = f"No test ran. Correct {variable}; without it, one is started."
             raise Error(f"{problem}:\n{indent(said)}\n{advice}")
         address = urlsplit(url).netloc.rpartition("@")[2]
         say(f"{name}: {said[0]} at {address} ({origin})")
@@ -133,14 +128,10 @@ def started(name):
     user = "postgres" if name == "postgres" else "mysql"
     commands = [command_of(name, line.format(port=port)) for line in PROGRAMS[name]]
     # Ctrl-C is for the command; the keeper sees that it ends.
-    with subprocess.Popen(
-        [sys.executable, "-m", "tools.servers", json.dumps([user, *commands])],
-        cwd=ROOT,
-        env=clean_environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    ) as keeper:
+    command = [sys.executable, "-m", "tools.servers", json.dumps([user, *commands])]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": ROOT}
+    options = {"env": clean_environment(), "start_new_session": True, **pipes}
+    with subprocess.Popen(command, **options) as keeper:
         if said := json.loads(keeper.stdout.readline() or '"It was killed."'):
             raise missing(name, said)
         scheme = "postgresql://postgres" if name == "postgres" else "mysql://root"
@@ -177,9 +168,9 @@ def keep(temp, user, *commands):
 
 
 if __name__ == "__main__":
-    # Where there's enough memory, it's much faster than a disk.
+    # Where there's enough memory for Django's suite, it's faster than a disk.
     memory = Path("/dev/shm")
-    is_enough = memory.is_dir() and shutil.disk_usage(memory).free > ENOUGH
+    is_enough = memory.is_dir() and shutil.disk_usage(memory).free > 4 * 1024**3
     place = memory if is_enough and "TMPDIR" not in os.environ else None
     temp = tempfile.mkdtemp(prefix="series-", dir=place)
     arguments = temp, *json.loads(sys.argv[1])

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from tools import DJANGO, ROOT, WORK
-from tools.checkout import base, commits, ready
+from tools.checkout import base, commits
 from tools.environment import ensure
 from tools.git import Error, clean_environment, git, indent, run, say, tree_of, upstream
 from tools.queue import pull_requests
@@ -27,7 +27,7 @@ PROCESSES = len(os.sched_getaffinity(0))
 
 def test(options):
     """Run what the options say. Return the exit status, or raise Error."""
-    tag, labels, paths = ready(), [], []
+    tag, labels, paths = base(whole=True), [], []
     for label in options.labels:
         path = (ROOT / label.partition("::")[0]).resolve()
         ours = path.exists() and path.is_relative_to(ROOT / "tests")
@@ -36,12 +36,9 @@ def test(options):
         elif ours and not options.receivers:
             paths.append(label)
         else:
-            raise Error(
-                f"unknown label: {label}\n"
-                f"The series touches: {' '.join(touched_labels(tag))}\n"
-                "No test ran. Give directories in django/tests/; or paths of this\n"
-                "repository, such as tests/series/live, without --receivers."
-            )
+            known = f"The series touches: {' '.join(touched_labels(tag))}"
+            more = "No test ran. Paths, as tests/series/live, go without --receivers."
+            raise Error(f"unknown label: {label}\n{known}\n{more}")
     if options.adopters:
         ensure("adopters")
         paths = [ADOPTERS]
@@ -74,9 +71,8 @@ def is_known(label, tree):
 def touched_labels(tag):
     """Return the labels of Django's tests that differ from the base's."""
     paths = git("diff", "--name-only", tag, "--", "tests").splitlines()
-    return sorted(
-        x for x in {path.split("/")[1] for path in paths} if is_known(x, DJANGO)
-    )
+    names = {path.split("/")[1] for path in paths}
+    return sorted(name for name in names if is_known(name, DJANGO))
 
 
 def run_pytest(paths, env):
@@ -92,10 +88,7 @@ def run_pytest(paths, env):
 
 
 def run_each(labels, env, tag):
-    """
-    Run those of the labels that there are after each patch, and with each pull
-    request and what it needs alone. Yield whether they passed.
-    """
+    """Run labels after each patch, and each pull request. Yield if good."""
     runs = [(f"after {line}", line.split()[0], []) for line in commits(tag)]
     pulls = pull_requests()
     for number, one in enumerate(pulls):

@@ -1,6 +1,5 @@
 """
-The way to other bases: pr and rebase to Django's main branch, rebase to
-another release, and version.
+The way to other bases: pr, rebase, and version.
 
 On main, a pull request is on those that it needs, and in patches-main/,
 a patch with "fixup! " before its subject becomes part of that commit; without,
@@ -22,8 +21,11 @@ from tools.git import Error, git, indent, must, remove, run, say, succeeds, upst
 
 ROOM = WORK / "upstream" / "django"
 AM = "am -3 -q --keep-cr --no-scissors --committer-date-is-author-date".split()
-FIXUP = "fixup! "
 TEMPLATE = ".github/pull_request_template.md"
+RESOLVE = f"""Nothing was changed. Resolve it in {ROOM}, then there
+  git add FILES && git am --continue
+  git format-patch -1 --zero-commit --full-index -o '{{}}'
+puts it in the place of that in patches/. Run it again."""
 LANDS = re.compile(rb'^lands = "(.*)"$', re.M)
 
 
@@ -46,7 +48,7 @@ def patches_of(pull):
     for path in pull.patches:
         subject = queue.subject_of(path)
         found += [other for text, other in more if text == subject] or [path]
-        found += [other for text, other in more if text == FIXUP + subject]
+        found += [other for text, other in more if text == f"fixup! {subject}"]
     for path in set(paths).difference(found):
         raise Error(f"{path.relative_to(ROOT)} belongs to no patch. Correct it.")
     return found
@@ -58,14 +60,15 @@ def put_together(pull):
     [(pull request, ids of commits)], or raise Error if a patch doesn't apply.
     """
     say(f"  {pull.name}")
-    lint.check_out(ROOM, "base")
+    git(*lint.CHECKOUT, "base", cwd=ROOM)
     found = []
     for one in (*pull.needs, pull):
         start = git("rev-parse", "HEAD", cwd=ROOM)
         for path in patches_of(one):
             done = run("git", *AM, path, cwd=ROOM)
             done.stdout = git("diff", "--name-only", "--diff-filter=U", cwd=ROOM)
-            must(done, f"{one.name} does not apply: {queue.subject_of(path)}")
+            problem = f"{one.name} does not apply: {queue.subject_of(path)}"
+            must(done, problem, RESOLVE.format(PATCHES_MAIN / one.name))
         git("rebase", "-q", "--interactive", "--autosquash", start, cwd=ROOM)
         found.append((one, checkout.commits(start, "HEAD", "%H", ROOM)))
     return found
@@ -73,9 +76,8 @@ def put_together(pull):
 
 def pr(options):
     """
-    Make the branch of the pull request options.name in options.clone, and say
-    what comes next. Raise Error if it can't be, and leave the clone as it was.
-    options.commits: whether to keep the commits, where Django asks for one.
+    Make the branch of options.name in options.clone, and say what comes next;
+    or raise Error, and leave the clone as it was. options.commits: keep them.
     """
     checkout.base()
     pulls = {one.name: one for one in queue.pull_requests()}
@@ -96,11 +98,9 @@ def pr(options):
             if failures := lint.lint_commits(python, ROOM, "base", rows):
                 raise Error(f"the linters found faults:\n{indent(failures)}")
             git("branch", "--no-track", branch, rows[-1][0], cwd=clone)
-        except Error as error:
-            advice = f"For what doesn't apply: python3 series.py rebase {clone}"
-            raise Error(f"{error}\nThe clone is as it was. {advice}") from None
-        finally:
             remove(ROOM.parent)
+        except Error as error:
+            raise Error(f"{error}\nThe clone is as it was.") from None
     say(f"\nOnly you can fill in and tick this:\n{indent(left)}\n\nTitle: {text}\n")
     say(f"{'-' * 79}\nThe way:\n\n{way}\n\nMade in {clone}, and not pushed:")
     say(indent(checkout.commits("main", branch, cwd=clone)))
@@ -179,27 +179,15 @@ def fill_in(pull, files):
 
 
 def rebase(options):
-    """
-    Say whether all pull requests apply to a commit of a clone; or make
-    a release the base. options.base: the clone and the commit, or the version.
-    """
+    """Try the series on a commit of a clone, or make a release its base."""
     target, commit = [*options.base, "refs/heads/main"][:2]
     if re.fullmatch(r"\d+(\.\d+)+((a|b|rc)\d+)?", target):
         return release(target)
     checkout.base()
     with checkout.lock():
         make_room(Path(target).resolve(), commit)
-        try:
-            for pull in queue.pull_requests():
-                put_together(pull)
-        except Error as error:
-            to = PATCHES_MAIN / str(error).partition(" ")[0]
-            raise Error(
-                f"{error}\nNothing was changed. Resolve it in {ROOM}, then there\n"
-                "  git add FILES && git am --continue\n"
-                f"  git format-patch -1 --zero-commit --full-index -o '{to}'\n"
-                "puts it in the place of that in patches/. Run it again."
-            ) from None
+        for pull in queue.pull_requests():
+            put_together(pull)
         remove(ROOM.parent)
     say("All patches apply, with what is in patches-main/.")
     return 0
@@ -222,9 +210,7 @@ def release(version):
     new["tree"] = git("rev-parse", f"{tag}^{{tree}}")
     text = (ROOT / "upstream.toml").read_text(encoding="utf-8")
     for key, value in new.items():
-        text = text.replace(
-            f"{key} = {json.dumps(old[key])}", f"{key} = {json.dumps(value)}"
-        )
+        text = re.sub(rf"(?m)^{key} = .*$", f"{key} = {json.dumps(value)}", text)
     (ROOT / "upstream.toml").write_text(text, encoding="utf-8")
     queue.export(Namespace(to=None))
     say(f"{text}\nCompare the sha256 with https://pypi.org/project/Django/#files, and")
@@ -235,16 +221,17 @@ def release(version):
 def version(options):
     """Set the version of Django in which the series lands, options.version."""
     series, new = PATCHES / "series.toml", options.version.encode()
-    old = LANDS.search(series.read_bytes())[1]
-    if not re.fullmatch(rb"\d+\.\d+", new) or not queue.in_patches():
-        raise Error("this isn't like 6.2, or django/ and patches/ differ. Correct it.")
+    found = LANDS.search(series.read_bytes())
+    if not found or not re.fullmatch(rb"\d+\.\d+", new) or not queue.in_patches():
+        problem = "It isn't like 6.2, or series.toml has no lands, or django/ and"
+        raise Error(f"{problem} patches/ differ. Nothing was changed.")
     before = rb"((?:version\w+|deprecated):: |releases/|-|in |Django )"
-    pattern = re.compile(before + re.escape(old) + rb"(?!\.?\d)")
+    pattern = re.compile(before + re.escape(found[1]) + rb"(?!\.?\d)")
     for path in (*PATCHES.glob("*/*.patch"), *PATCHES_MAIN.glob("*/*.patch")):
         path.write_bytes(pattern.sub(rb"\g<1>" + new, path.read_bytes()))
     series.write_bytes(LANDS.sub(b'lands = "%s"' % new, series.read_bytes()))
     # Git writes what else follows from it, such as the blobs' ids.
     queue.apply(Namespace(force=False))
     queue.export(Namespace(to=None))
-    say(f"What else names the old version: git grep -wF {old.decode()}")
+    say(f"What else names the old version: git grep -wF {found[1].decode()}")
     return 0
