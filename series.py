@@ -37,7 +37,7 @@ def parse_arguments(argv):
     group = test.add_mutually_exclusive_group()
     flag(group, "--each", "after every patch, and each pull request alone")
     flag(group, "--full", "Django's whole suite, compared with unpatched Django")
-    flag(group, "--adopters", "the packages in docs/adopters.md that use the signals")
+    flag(group, "--adopters", "the packages in docs/packages.md that use the signals")
     flag(test, "--suites", "with --adopters: the packages' own test suites, too")
     text = "with receivers of every model that do nothing, or check every update"
     test.add_argument("--receivers", choices=("quiet", "audit"), help=text)

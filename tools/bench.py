@@ -21,9 +21,8 @@ BENCH = WORK / "bench"
 
 def bench(options):
     """Run what the options say. Return the exit status, or raise Error."""
-    names, tag, status = options.names or NAMES, base(whole=True), 0
-    if options.short:
-        names = ["counts"]
+    names = ["counts"] if options.short else options.names or NAMES
+    tag, status = base(whole=True), 0
     if "counts" in names and not shutil.which("valgrind"):
         raise Error("there is no valgrind to count with. Install it; nothing ran.")
     timed = [name for name in names if name != "counts"]

@@ -92,6 +92,7 @@ def import_sdist(path, version):
     env = {"GIT_INDEX_FILE": str(index), "GIT_WORK_TREE": str(part)}
     git("add", "--all", "--force", env=env)
     args = (git("write-tree", env=env), "-m", f"Django {version}, as released on PyPI.")
+    remove(part.parent)
     dates = ("GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE")
     return git("commit-tree", *args, env=dict.fromkeys(dates, f"{date} +0000"))
 
@@ -157,8 +158,7 @@ def guard(force, exported):
     if work and not force:
         raise Error(
             f"django/ has work of its own, which apply would drop:\n{indent(work)}\n"
-            'Nothing was changed. Commit it and run "python3 series.py export" to\n'
-            'keep it, or "python3 series.py apply --force" to drop it.'
+            "Nothing was changed. Commit and export it, or drop it by apply --force."
         )
     if work:
         say(f"Dropped from django/ (it was at {ref('HEAD')[:10]}):\n{indent(work)}")

@@ -1,9 +1,8 @@
 """
-The environment in .venv. requirements/GROUP.txt is the whole list of what
-a group needs, with versions; the stamp in .venv says which groups are in it,
-and what their files said. A group that is missing is installed; if anything
-else has changed, .venv is made anew. Django itself isn't installed: a .pth
-file names django/, so that nothing has to be built.
+The environment in .venv. requirements/GROUP.txt is all that a group needs; the
+stamp in .venv says which groups are in it, and what their files said. What is
+missing is installed; if anything else has changed, .venv is made anew. Django
+isn't installed: a .pth file names django/, so that nothing has to be built.
 """
 
 import glob

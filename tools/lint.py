@@ -12,6 +12,7 @@ import re
 from tools import DJANGO, ROOT, WORK, checkout, environment, queue
 from tools.git import git, indent, must, remove, run, say
 
+CHECKOUT = "checkout", "-q", "--force", "--detach"
 TREE = WORK / "lint" / "django"
 OWN = ("series.py", "tools", "benchmarks", "tests")
 NO_SPELLING = "the spelling needs: apt install libenchant-2-2 aspell-en"
@@ -87,7 +88,7 @@ def lint_commits(python, tree, tag, rows):
     """
     failures = []
     for number, (commit, ticket, last) in enumerate(rows, 1):
-        check_out(tree, commit)
+        git(*CHECKOUT, commit, cwd=tree)
         message = git("log", "-1", "--format=%B", cwd=tree)
         where = f"{commit[:10]} {message.splitlines()[0]}"
         say(f"{number} of {len(rows)}: {where}")
@@ -104,18 +105,13 @@ def lint_commits(python, tree, tag, rows):
             say(f"Not checked: {NO_SPELLING}")
             failures += [NO_SPELLING] if os.environ.get("CI") == "true" else []
         remove(tree.with_name("build"))
-        check_out(tree, tag)
+        git(*CHECKOUT, tag, cwd=tree)
         known = docs_warnings(python, tree, not done.returncode, ())
-        check_out(tree, commit)
+        git(*CHECKOUT, commit, cwd=tree)
         found = docs_warnings(python, tree, not done.returncode, texts)
         new = [line for key, line in found.items() if key not in known]
         failures += report("docs", where, "\n".join(new))
     return failures
-
-
-def check_out(tree, commit):
-    """Check a commit out in a tree, whose changes are lost."""
-    git("checkout", "-q", "--force", "--detach", commit, cwd=tree)
 
 
 def changed(tree, since, until, pattern=".*"):

@@ -10,25 +10,17 @@ import email.policy
 import re
 import tempfile
 import tomllib
+from collections import namedtuple
 from pathlib import Path
-from typing import NamedTuple
 
 from tools import DJANGO, PATCHES, WORK, checkout, environment
 from tools.checkout import APPLIED, BRANCH, TIP, base, commits, lock, ref, state
 from tools.git import Error, git, indent, must, run, say, succeeds, tree_of, upstream
 
-SCENARIO = "tests/series/scenario.py"
 FORMAT = "format-patch -q -N --zero-commit --full-index --no-signature".split()
-
-
-class PullRequest(NamedTuple):
-    """A directory in patches/. needs: those in after. ticket: None if new."""
-
-    name: str
-    after: list
-    ticket: int | None = None
-    needs: list = []
-    patches: list = []
+# A directory in patches/. needs: those in after. ticket: None if it is new.
+FIELDS = "name after ticket needs patches"
+PullRequest = namedtuple("PullRequest", FIELDS, defaults=(None, (), ()))
 
 
 def pull_requests():
@@ -107,12 +99,11 @@ def apply(options):
             say(f"django/ has all {len(patches())} patches already.")
         else:
             checkout.put_together(patches())
-    say(f"\nThe ticket's scenario, on SQLite ({SCENARIO}):")
+    say("\nThe ticket's scenario, on SQLite (tests/series/scenario.py):")
     with tree_of(base(), "django") as tree:
-        done = run(environment.PYTHON, "-B", SCENARIO, tree, DJANGO)
-    problem = "with the series the scenario does not end well, as it must"
-    advice = "The patches are in django/. Put right what they do there."
-    say(must(done, problem, advice))
+        done = run(environment.PYTHON, "-B", "tests/series/scenario.py", tree, DJANGO)
+    advice = "With the series it must. Put the patches right in django/."
+    say(must(done, "the scenario does not end well", advice))
     return 0
 
 

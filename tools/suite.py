@@ -36,11 +36,9 @@ def test(options):
         elif ours and not options.receivers:
             paths.append(label)
         else:
-            raise Error(
-                f"unknown label: {label}\n"
-                f"The series touches: {' '.join(touched_labels(tag))}\nNo test ran. "
-                "Paths, such as tests/series/live, go without --receivers."
-            )
+            known = f"The series touches: {' '.join(touched_labels(tag))}"
+            more = "No test ran. Paths, as tests/series/live, go without --receivers."
+            raise Error(f"unknown label: {label}\n{known}\n{more}")
     if options.adopters:
         ensure("adopters")
         paths = [ADOPTERS]

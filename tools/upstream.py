@@ -60,7 +60,7 @@ def put_together(pull):
     [(pull request, ids of commits)], or raise Error if a patch doesn't apply.
     """
     say(f"  {pull.name}")
-    lint.check_out(ROOM, "base")
+    git(*lint.CHECKOUT, "base", cwd=ROOM)
     found = []
     for one in (*pull.needs, pull):
         start = git("rev-parse", "HEAD", cwd=ROOM)
@@ -76,9 +76,8 @@ def put_together(pull):
 
 def pr(options):
     """
-    Make the branch of the pull request options.name in options.clone, and say
-    what comes next. Raise Error if it can't be, and leave the clone as it was.
-    options.commits: whether to keep the commits, where Django asks for one.
+    Make the branch of options.name in options.clone, and say what comes next;
+    or raise Error, and leave the clone as it was. options.commits: keep them.
     """
     checkout.base()
     pulls = {one.name: one for one in queue.pull_requests()}

@@ -58,3 +58,14 @@ def test_scenario_with_the_series():
 def test_examples_of_the_docs():
     """The examples of the docs do what the pages say."""
     run(PYTHON, SERIES / "examples.py")
+
+
+def test_pins():
+    """A package has one version in all of requirements/."""
+    pins = {}
+    for path in (ROOT / "requirements").glob("*.txt"):
+        for line in path.read_text().splitlines():
+            if line and not line.startswith(("#", "-")):
+                name, _, version = line.partition("==")
+                assert version and pins.setdefault(name.lower(), version) == version
+    assert len(pins) > 50

@@ -1,9 +1,9 @@
 """
-A copy of this repository with a tiny Django instead of the real one.
+A copy of this repository with the tiny Django in tiny/, not the real one.
 
-series.py runs in it as a program, without a network: pip finds the tiny sdist
-in a directory. The copy is made once, by a real "apply"; each test gets it
-anew at the same path, so that its .venv stays valid.
+series.py runs in it as a program, without a network: pip finds the sdist in a
+directory. The copy is made once, by a real "apply"; each test gets it anew at
+the same path, so that its .venv stays valid.
 """
 
 import hashlib
@@ -20,9 +20,25 @@ from pathlib import Path
 
 import pytest
 
-import tiny
-
 ROOT = Path(__file__).resolve().parents[2]
+TINY = Path(__file__).with_name("tiny")
+VERSION = "6.1.3"
+SDIST = f"django-{VERSION}.tar.gz"
+# The commits, and the pull requests and patches that they are, in order.
+SUBJECTS = """\
+Fixed #1 -- Changed a line.
+Refs #22543 -- Added the signals.
+Fixed #22543 -- Sent the signals from update().""".splitlines()
+ALONE = "lines/0001-Fixed-1-Changed-a-line.patch"
+FIRST = "signals/0001-Refs-22543-Added-the-signals.patch"
+SECOND = "signals/0002-Fixed-22543-Sent-the-signals-from-update.patch"
+# What git or a file system may change.
+ODD = {
+    "Django.egg-info/SOURCES.txt": "not part of the base\n",
+    "extras/dos.txt": "one\r\ntwo\r\n",
+    "extras/a name \u2297.txt": "x",
+    "extras/run": "#!/bin/sh\n",
+}
 # Groups of packages which the tests need, but none of their packages.
 EMPTY = ("lint", "docs", "postgres", "mysql")
 # Finds what it should where it's black, and nothing where it's another linter.
@@ -47,8 +63,7 @@ class Repo:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # Background jobs of a shell ignore it, and so does what they
-            # start.
+            # Background jobs of a shell ignore it, and what they start, too.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
@@ -75,9 +90,7 @@ class Repo:
         return output
 
     def refuses(self, *args, **env):
-        """
-        Run series.py, which must fail and change nothing; return its output.
-        """
+        """Run series.py, which must fail and change nothing, like bad()."""
         before = self.contents()
         output = self.bad(*args, **env)
         assert self.contents() == before
@@ -95,10 +108,7 @@ class Repo:
         return {f"{x.parent.name}/{x.name}": x.read_bytes() for x in paths}
 
     def shell(self, script, cwd=None):
-        """
-        Run a script of a shell in the checkout, as its user; return its
-        output.
-        """
+        """Run a shell's script in the checkout; return its output."""
         return subprocess.run(
             ["sh", "-ec", script],
             cwd=cwd or self.checkout,
@@ -109,7 +119,7 @@ class Repo:
         ).stdout.strip()
 
     def git(self, *args, cwd=None):
-        """Run git in the checkout, as its user; return its output."""
+        """Run git in the checkout; return its output."""
         return self.shell(shlex.join(["git", *args]), cwd)
 
     def where(self):
@@ -125,39 +135,33 @@ class Repo:
 
     def commit(self, message, files=None, *options, cwd=None):
         """Commit all, and {path: text}, in the checkout or elsewhere."""
-        for path, text in (files or {}).items():
-            file = (cwd or self.checkout) / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(text.encode())
+        write_files(cwd or self.checkout, files or {})
         self.git("add", "--all", cwd=cwd)
         self.git("commit", "--quiet", "-m", message, *options, cwd=cwd)
 
-    def write_patches(self, directory, *commits, cwd=None):
-        """Write patches in a directory, with git itself."""
-        options = "-q --zero-commit --full-index --no-numbered --no-signature"
-        to = f"--output-directory={self.root / directory}"
-        self.git("format-patch", *options.split(), to, *commits, cwd=cwd)
-
     def wrap_git(self, directory, script):
-        """
-        Put a git before the real one which runs a shell script first.
-
-        Return the variable to pass to run().
-        """
+        """Run a script before each git. Return the variable for run()."""
         real = shutil.which("git", path=self.env["PATH"])
         write_script(directory / "git", f'{script}\nexec {real} "$@"')
         return {"PATH": f"{directory}:{self.env['PATH']}"}
 
 
+def write_files(root, files):
+    """Write {path: text} in a directory."""
+    for path, text in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(text.encode())
+
+
 def write_script(path, text):
     """Write a shell script that can be run."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{text}\n")
+    write_files(path.parent, {path.name: f"#!/bin/sh\n{text}\n"})
     path.chmod(0o755)
 
 
 def write_wheel(directory, name):
     """Write a wheel with one module, which needs Django."""
+    directory.mkdir(exist_ok=True)
     info = f"{name}-1.0.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
     with zipfile.ZipFile(directory / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
@@ -167,108 +171,52 @@ def write_wheel(directory, name):
         wheel.writestr(f"{info}/RECORD", "")
 
 
-def make_release(repo, directory):
-    """
-    Write the sdist, and the patches with git itself. Return upstream.toml.
-    """
-    for name, text in tiny.FILES.items():
-        path = repo.checkout / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(text.encode())
-        path.chmod(0o755 if name == "extras/run" else 0o644)
-        os.utime(path, (1700000000, 1700000000))
-    sdist = directory / tiny.SDIST
+def make_release(repo, sdist):
+    """Write the sdist, and upstream.toml."""
+    shutil.copytree(TINY / "sdist", repo.checkout)
+    shutil.copytree(TINY / "sdist/tests/update", repo.checkout / "tests/other")
+    write_files(repo.checkout, ODD)
+    (repo.checkout / "extras" / "run").chmod(0o755)
     with tarfile.open(sdist, "w:gz") as archive:
-        archive.add(repo.checkout, f"django-{tiny.VERSION}")
-    shutil.rmtree(repo.checkout / "Django.egg-info")
-    repo.git("init", "--quiet")
-    repo.commit("Base.")
-    tree = repo.git("rev-parse", "HEAD^{tree}")
-    repo.edit("django/django/query.py", "LINE_15 = 15", "LINE_15 = 55")
-    repo.commit(tiny.SUBJECTS[0])
-    repo.edit("django/django/query.py", "LINE_3 = 3", "LINE_3 = 33")
-    files = {"django/signals.py": "post_update = object()\n"}
-    repo.commit(f"{tiny.SUBJECTS[1]}\n\nA body.", files)
-    repo.edit("django/django/query.py", '"quiet"', '"sent"')
-    test = "\n    def test_sent(self):\n        pass\n"
-    repo.commit(tiny.SUBJECTS[2], {"tests/update/tests.py": tiny.TESTS + test})
-    repo.write_patches("patches/lines", "-1", "HEAD~2")
-    repo.write_patches("patches/signals", "HEAD~2")
+        archive.add(repo.checkout, f"django-{VERSION}")
+    tree = repo.shell("rm -r *.egg-info; git init -q; git add .; git write-tree")
     shutil.rmtree(repo.checkout)
-    python = ".".join(map(str, sys.version_info[:2]))
-    return (
-        f'version = "{tiny.VERSION}"\nfile = "{tiny.SDIST}"\n'
-        f"size = {sdist.stat().st_size}\n"
-        f'sha256 = "{hashlib.sha256(sdist.read_bytes()).hexdigest()}"\n'
-        f'tree = "{tree}"\npythons = ["{python}"]\n'
-    )
-
-
-def make_main(repo, clone):
-    """
-    Make a clone of the tiny Django whose main is newer, and notes for it.
-    """
-    repo.git("clone", "--quiet", str(repo.checkout), str(clone))
-    repo.git("checkout", "--quiet", "-B", "main", "upstream/6.1.3", cwd=clone)
-    repo.commit("Changed main.", tiny.MAIN, cwd=clone)
-    for name, section, subject in zip(
-        ("lines", "signals"), ("Models", "Signals"), tiny.SUBJECTS
-    ):
-        head = f"{section} in 6.2\n\n* "
-        notes = tiny.MAIN[tiny.NOTES].replace(f"{head}...", f"{head}{name}.")
-        files = {tiny.NOTES: notes}
-        repo.commit(f"fixup! {subject}", files, cwd=clone)
-        repo.write_patches(f"patches-main/{name}", "-1", cwd=clone)
-        repo.git("reset", "--quiet", "--hard", "HEAD~1", cwd=clone)
+    digest = hashlib.sha256(sdist.read_bytes()).hexdigest()
+    python = "{}.{}".format(*sys.version_info)
+    toml = f'version = "{VERSION}"\nfile = "{SDIST}"\nsize = {sdist.stat().st_size}\n'
+    toml += f'sha256 = "{digest}"\ntree = "{tree}"\npythons = ["{python}"]\n'
+    write_files(repo.root, {"upstream.toml": toml})
 
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory):
-    """
-    Make the copy. Return (it, the directory of what's copied, apply's output).
-    """
+    """Return the copy, the directory of what's copied, and apply's output."""
     directory = tmp_path_factory.mktemp("series")
     home, links = directory / "home", directory / "links"
     env = {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": str(home),
-        "GIT_CONFIG_NOSYSTEM": "1",
         "PIP_NO_INDEX": "1",
         "PIP_CONFIG_FILE": os.devnull,
         "PIP_FIND_LINKS": str(links),
         "PYENV_ROOT": str(home),
-        **{f"GIT_{who}_NAME": "Ann" for who in ("AUTHOR", "COMMITTER")},
-        **{f"GIT_{who}_EMAIL": "ann@example.com" for who in ("AUTHOR", "COMMITTER")},
+        "GIT_CONFIG_NOSYSTEM": "1",
+        **{f"GIT_{x}_NAME": "Ann" for x in ("AUTHOR", "COMMITTER")},
+        **{f"GIT_{x}_EMAIL": "ann@example.com" for x in ("AUTHOR", "COMMITTER")},
     }
     # As a user would have it.
     repo = Repo(directory / "mein Ordner \u00fc", env)
-    for path in (home, links, repo.root / "requirements", repo.root / "docs"):
-        path.mkdir(parents=True)
-    shutil.copy(ROOT / "series.py", repo.root)
+    home.mkdir()
+    shutil.copytree(TINY / "repository", repo.root)
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "tools", repo.root / "tools", ignore=ignore)
-    files = {
-        "upstream.toml": make_release(repo, links),
-        "patches/series.toml": tiny.SERIES,
-        "patches/lines/pull-request.md": tiny.PULL_REQUEST.format(1, "lines"),
-        "patches/signals/pull-request.md": tiny.PULL_REQUEST.format(22543, "signals"),
-        "docs/proposal.md": "# A\n\n## The way, step by step\n\n1. Go on.\n",
-        "tests/series/scenario.py": tiny.SCENARIO,
-        "tests/series/receivers.py": tiny.RECEIVERS,
-        "tests/series/receivers.toml": '["quiet audit"]\n[audit]\n',
-        "requirements/django.txt": "first==1.0\n",
-        "requirements/extra.txt": "second==1.0\n",
-        **{f"requirements/{group}.txt": "" for group in EMPTY},
-    }
-    for name in ("databases.py", "results.py"):
-        files[f"tests/series/{name}"] = (ROOT / "tests/series" / name).read_text()
-    for name, text in files.items():
-        (repo.root / name).parent.mkdir(parents=True, exist_ok=True)
-        (repo.root / name).write_text(text)
+    for name in ("series.py", "tests/series/databases.py", "tests/series/results.py"):
+        shutil.copy(ROOT / name, repo.root / name)
+    write_files(repo.root, {f"requirements/{group}.txt": "" for group in EMPTY})
     write_wheel(links, "first")
     write_wheel(links, "second")
+    make_release(repo, links / SDIST)
     output = repo.good("apply")
-    make_main(repo, directory / "clone")
     # As if the groups and the linters had been installed, which takes long.
     stamp = repo.root / ".venv" / "series.json"
     facts = json.loads(stamp.read_text())
@@ -277,6 +225,12 @@ def template(tmp_path_factory):
     (site,) = (repo.root / ".venv").glob("lib/python*/site-packages")
     for name in ("black", "isort", "flake8", "blacken_docs", "sphinx"):
         (site / f"{name}.py").write_text(LINTER if name == "black" else "")
+    # The clone for "pr" and "rebase", whose main is newer.
+    clone = directory / "clone"
+    repo.git("clone", "--quiet", str(repo.checkout), str(clone))
+    repo.git("checkout", "--quiet", "-B", "main", "upstream/6.1.3", cwd=clone)
+    shutil.copytree(TINY / "main", clone, dirs_exist_ok=True)
+    repo.commit("Changed main.", cwd=clone)
     repo.root.rename(directory / "template")
     return repo, directory, output
 

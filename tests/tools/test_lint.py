@@ -71,8 +71,7 @@ def lint_one(repo, python, path, text):
         ("docs", "docs/contents.txt", DOC + "\n:func:`foo`\n", "foo"),
         ("docs", "docs/new.txt", "=\nA\n=\n", "toctree"),
         ("docs", "docs/contents.txt", DOC + "\nAn updaet.\n", "contents.txt:7"),
-        # Whatever the base's docs lack, a known word, a new reference to
-        # Python.
+        # A known word, a new reference to Python, whatever the base lacks.
         (None, "docs/contents.txt", DOC + KNOWN, "docs: passed"),
     ],
 )

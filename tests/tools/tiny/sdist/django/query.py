@@ -1,0 +1,25 @@
+SIGNALS = False
+LINE_0 = 0
+LINE_1 = 1
+LINE_2 = 2
+LINE_3 = 3
+LINE_4 = 4
+LINE_5 = 5
+LINE_6 = 6
+LINE_7 = 7
+LINE_8 = 8
+LINE_9 = 9
+LINE_10 = 10
+LINE_11 = 11
+LINE_12 = 12
+LINE_13 = 13
+LINE_14 = 14
+LINE_15 = 15
+LINE_16 = 16
+LINE_17 = 17
+LINE_18 = 18
+LINE_19 = 19
+
+
+def update():
+    return "quiet"
