@@ -47,7 +47,7 @@ def test(options):
         if not options.each and not options.receivers:
             # The others don't depend on the database.
             paths = [ROOT / "tests" if options.db == "sqlite" else SERIES / "live"]
-            say("This takes about two minutes on two cores.")
+            say("This takes about three minutes on two cores.")
     with server(options.db) as env:
         env.update({"SERIES_RECEIVERS": options.receivers} if options.receivers else {})
         env.update({"SERIES_WHOLE": "1"} if options.full else {})
