@@ -23,10 +23,11 @@ from pathlib import Path
 from .process import Failed, Process, Skipped
 from .text import middle
 
-# How many times the instructions of the base a patched operation may take.
-# With receivers on another model, it looks the model up in the caches of two
-# signals.
+# How many times the instructions of the base a patched operation may take, less
+# the spread between processes. With receivers on another model, it looks the
+# model up in the caches of two signals. save() makes a dictionary, too.
 LIMITS = {"none": 1.01, "other": 1.02}
+SAVE_LIMITS = {"none": 1.02, "other": 1.03}
 # The same for update_1 with a receiver of its model that does nothing.
 USED_LIMIT = 2.0
 # For each operation: how often it runs at full speed before it's counted, so
@@ -160,11 +161,12 @@ def judge(found):
                     f"  unpatched: {shorten(base['statements'])}\n"
                     f"  patched:   {shorten(patched['statements'])}"
                 )
-            ratio = statistics.median(ratios(found, kind, method))
-            if ratio > LIMITS[kind]:
+            ratio, spread = middle(ratios(found, kind, method))
+            limit = (SAVE_LIMITS if method == "save" else LIMITS)[kind]
+            if ratio - spread > limit:
                 failures.append(
                     f"{method}, receivers: {kind}: {ratio:.4f} times the "
-                    f"instructions of unpatched, more than {LIMITS[kind]}"
+                    f"instructions of unpatched, more than {limit}"
                 )
         for kind, (name, _) in MORE.items():
             if kind in USED and name == method:
