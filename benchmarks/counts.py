@@ -23,9 +23,9 @@ from pathlib import Path
 from .process import Failed, Process, Skipped
 from .text import middle
 
-# How many times the instructions of the base a patched operation may take, less
-# the spread between processes. With receivers on another model, it looks the
-# model up in the caches of two signals. save() makes a dictionary, too.
+# How many times the instructions of the base a patched operation may take,
+# less the spread between processes. With receivers on another model, it looks
+# the model up in the caches of two signals. save() makes a dictionary, too.
 LIMITS = {"none": 1.01, "other": 1.02}
 SAVE_LIMITS = {"none": 1.02, "other": 1.03}
 # The same for update_1 with a receiver of its model that does nothing.
