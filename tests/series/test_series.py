@@ -69,3 +69,9 @@ def test_pins():
                 name, _, version = line.partition("==")
                 assert version and pins.setdefault(name.lower(), version) == version
     assert len(pins) > 50
+
+
+@pytest.mark.parametrize("path", sorted(SERIES.glob("tasks/task_*.py")), ids=str)
+def test_tasks_of_a_reader(path):
+    """What was written by the docs alone does what its docstring says."""
+    run(PYTHON, path)

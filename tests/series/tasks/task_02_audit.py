@@ -1,6 +1,10 @@
 """An audit trail with old prices, the user, and the time."""
 
+# isort: skip_file
 from contextvars import ContextVar
+
+# It configures Django, which the models of users need.
+from project import Item, create
 
 from django.contrib.auth.models import User
 from django.db import models
@@ -8,7 +12,6 @@ from django.db.models import F
 from django.db.models.signals import pre_delete, pre_update
 from django.dispatch import receiver
 from django.test import RequestFactory
-from project import Item, create
 
 
 class OldItem(models.Model):
