@@ -6,6 +6,7 @@ They need git, Python 3.11, and one that Django supports, with its venv module.
 
 import argparse
 import importlib
+import os
 import signal
 import sys
 
@@ -37,7 +38,7 @@ def parse_arguments(argv):
     group = test.add_mutually_exclusive_group()
     flag(group, "--each", "after every patch, and each pull request alone")
     flag(group, "--full", "Django's whole suite, compared with unpatched Django")
-    flag(group, "--adopters", "the packages in docs/packages.md that use the signals")
+    flag(group, "--adopters", "the packages in docs/adopters.md that use the signals")
     flag(test, "--suites", "with --adopters: the packages' own test suites, too")
     text = "with receivers of every model that do nothing, or check every update"
     test.add_argument("--receivers", choices=("quiet", "audit"), help=text)
@@ -72,6 +73,8 @@ def main(argv):
     if sys.version_info < (3, 11):
         print("series.py: error: this needs Python 3.11 or newer.", file=sys.stderr)
         return 1
+    # Also if PYTHONSAFEPATH is set.
+    sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
     from tools.git import Error, require_git
 
     # When nobody reads the output any more, the command ends silently.

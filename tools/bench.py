@@ -22,6 +22,8 @@ BENCH = WORK / "bench"
 def bench(options):
     """Run what the options say. Return the exit status, or raise Error."""
     names = ["counts"] if options.short else options.names or NAMES
+    if set(names).difference(NAMES):
+        raise Error(f"the names are {', '.join(NAMES)}. Nothing ran.")
     tag, status = base(whole=True), 0
     if "counts" in names and not shutil.which("valgrind"):
         raise Error("there is no valgrind to count with. Install it; nothing ran.")

@@ -133,7 +133,8 @@ def out_of_place():
     """Return what keeps the branch from being what is worked on, as lines."""
     branch, found = git("symbolic-ref", "-q", "--short", "HEAD", check=False), []
     if branch != BRANCH:
-        found.append(f"django/ is on {branch or 'no branch'} and not on {BRANCH}")
+        where = f"django/ is on {branch or 'no branch'} and not on {BRANCH}"
+        found.append(f"{where}: git -C django switch {BRANCH}")
     if UNFINISHED.search(git("status", "--long", "--untracked-files=no")):
         found.append("something is unfinished: see git -C django status")
     return found

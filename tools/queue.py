@@ -128,7 +128,9 @@ def plan(tag, to=None):
             found.append(f"{commit} is a merge commit: git -C django rebase {tag}")
         elif succeeds("diff", "--quiet", parents, commit):
             found.append(f"{commit} changes nothing: drop it with git rebase")
-        if not owners[-1]:
+        if subject.startswith(("fixup! ", "squash! ", "amend! ")):
+            found.append(f"{commit} {subject}: git rebase -i --autosquash {tag}")
+        elif not owners[-1]:
             found.append(f"{commit} {subject}: is new: say where, export --to NAME")
     if state().startswith("stopped"):
         found += [f"{state()}, and the branch lacks: {one}" for one in homes]
@@ -174,7 +176,7 @@ def check(options):
     spaces = git("diff", "--check", tag, TIP, check=False).splitlines()
     found += [line for line in spaces if not line.startswith("+")]
     if found:
-        advice = "Nothing was changed. Put them right in django/, or apply patches/."
+        advice = "Nothing was changed. Correct django/ and export, or apply patches/."
         raise Error(f"check found mistakes:\n{indent(found)}\n{advice}")
     say(f"check: {len(old)} patches, no mistakes.")
     return 0

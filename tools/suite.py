@@ -130,7 +130,8 @@ def run_django(labels, env, tree, name):
         if label in known:
             say(f"{label}: fails on unpatched Django {version} too")
         else:
-            say(f"{label}: FAILS WITH THE SERIES ONLY\n{indent(text)}")
+            only = " WITH THE SERIES ONLY" * (label in again)
+            say(f"{label}: FAILS{only}\n{indent(text)}")
     if lines:
         say(", ".join(f"{count} {word}" for word, count in lines[-1].items()))
     return bool(lines) and dict(failed).keys() <= known.keys()

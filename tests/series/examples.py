@@ -10,6 +10,7 @@ an AssertionError, or the exception of an example, if one doesn't do what the
 page says.
 """
 
+import asyncio
 import re
 import sys
 import tempfile
@@ -56,7 +57,16 @@ class Index:
 
     def add(self, queryset):
         self.calls += 1
-        self.reasons.update(queryset.values_list("pk", "reason"))
+        self.reasons.update({award.pk: award.reason for award in queryset})
+
+
+def add_child(models):
+    """Return the child of PointAward that the page takes for granted."""
+    from django.db.models import IntegerField
+
+    fields = {"bonus": IntegerField(default=0), "__module__": models.__name__}
+    models.BonusAward = type("BonusAward", (models.PointAward,), fields)
+    return models.BonusAward
 
 
 def set_up(database):
@@ -90,7 +100,7 @@ def run_howto():
     from django.test import TestCase
 
     *blocks, test = code_blocks(HOWTO.read_text(encoding="utf-8"))
-    assert len(blocks) == 8, f"9 examples were expected, {len(blocks) + 1} found"
+    assert len(blocks) == 9, f"10 examples were expected, {len(blocks) + 1} found"
     is_model = [bool(re.search(r"\(models\.Model\):", block)) for block in blocks]
     assert is_model == [n in (0, 4) for n in range(len(blocks))], is_model
     for block, in_models in zip(blocks, is_model):
@@ -98,7 +108,9 @@ def run_howto():
             models = run_block(block, HOWTO, "myapp.models")
     sys.modules["myapp.signals"] = signals = types.ModuleType("myapp.signals")
     # What the page takes for granted.
-    signals.index = Index()
+    signals.index, signals.BonusAward = Index(), add_child(models)
+    signals.handled = []
+    signals.handle = lambda *arguments: signals.handled.append(arguments)
     for block, in_models in zip(blocks, is_model):
         if not in_models:
             run_block(block, HOWTO, "myapp.signals")
@@ -211,6 +223,7 @@ def check_audit(models, signals):
     from django.db.models import F
     from django.test import RequestFactory
     from django.utils import timezone
+    from django.utils.functional import SimpleLazyObject
 
     PointAward, OldPointAward = models.PointAward, models.OldPointAward
     account = models.Account.objects.create(name="Ann")
@@ -232,21 +245,28 @@ def check_audit(models, signals):
     assert trail()[1:] == [(two.pk, 2, "")]
 
     request = RequestFactory().get("/")
-    request.user = User(username="ann")
+    # What AuthenticationMiddleware sets.
+    User.objects.create(username="ann")
+    request.user = SimpleLazyObject(lambda: User.objects.get(username="ann"))
 
     def view(request):
         PointAward.objects.filter(pk=two.pk).update(points=6)
 
-    signals.current_user_middleware(view)(request)
+    middleware = signals.current_request_middleware(view)
+    middleware(request)
     assert trail()[2:] == [(two.pk, 5, "ann")]
     view(request)
     request.user = AnonymousUser()
-    signals.current_user_middleware(view)(request)
+    middleware(request)
     assert [row[2] for row in trail()[3:]] == ["", "AnonymousUser"]
+    # As ASGIHandler calls it. No user may be loaded in the event loop.
+    request.user = SimpleLazyObject(lambda: User.objects.get(username="ann"))
+    asyncio.run(in_event_loop(middleware, request))
+    assert [row[2] for row in trail()[5:]] == ["ann"]
 
     # Deletions, also by CASCADE, and what's left of the trail then.
     account.delete()
-    assert trail()[5:] == [(one.pk, 11, ""), (two.pk, 6, "")]
+    assert trail()[6:] == [(one.pk, 11, ""), (two.pk, 6, "")]
     assert OldPointAward.objects.filter(account_id=account.pk).count() == 0
     # A trail that can't be written undoes the update.
     account = models.Account.objects.create(name="Ann")
@@ -262,6 +282,13 @@ def check_audit(models, signals):
     assert PointAward.objects.get().points == 1
     with connection.schema_editor() as editor:
         editor.create_model(OldPointAward)
+
+
+async def in_event_loop(middleware, request):
+    """Call a middleware with a request, as a server with ASGI does."""
+    from asgiref.sync import sync_to_async
+
+    await sync_to_async(middleware, thread_sensitive=True)(request)
 
 
 def check_others(models, signals):
@@ -301,16 +328,39 @@ def check_others(models, signals):
     pre_update.disconnect(record, sender=PointAward)
 
 
+def check_child(models, handled):
+    """Each value of a child is handled once."""
+    account = models.Account.objects.create(name="Ann")
+    bonus = models.BonusAward.objects.create(account=account, points=1)
+    pks = {bonus.pk}
+    for update, values in (
+        ({"points": 2, "bonus": 3}, [("points", 2), ("bonus", 3)]),
+        ({"points": 4}, [("points", 4)]),
+        ({"bonus": 5}, [("bonus", 5)]),
+    ):
+        handled.clear()
+        models.BonusAward.objects.update(**update)
+        # That of PointAward also sets "modified".
+        found = [one for one in handled if one[1] in update]
+        assert found == [(pks, *value) for value in values], handled
+    handled.clear()
+    bonus.save()
+    names = [name for _, name, _ in handled]
+    assert len(names) == len(set(names)) and {"points", "bonus"} < set(names)
+
+
 def check_test(test_case):
     """
-    The test of the page passes, and fails without the captured callbacks.
+    The test of the page passes, again too, and fails without the captured
+    callbacks.
     """
     from django.core.cache import cache
 
-    suite = unittest.defaultTestLoader.loadTestsFromTestCase(test_case)
-    stream = StringIO()
-    result = unittest.TextTestRunner(stream).run(suite)
-    assert result.testsRun == 1 and result.wasSuccessful(), stream.getvalue()
+    for _ in range(2):
+        suite = unittest.defaultTestLoader.loadTestsFromTestCase(test_case)
+        stream = StringIO()
+        result = unittest.TextTestRunner(stream).run(suite)
+        assert result.testsRun == 1 and result.wasSuccessful(), stream.getvalue()
     capture = test_case.captureOnCommitCallbacks
     test_case.captureOnCommitCallbacks = staticmethod(lambda execute: capture())
     cache.clear()
@@ -352,12 +402,13 @@ def main():
         call_command("migrate", verbosity=0)
         models, signals, test_case = run_howto()
         with connection.schema_editor() as editor:
-            for model in (models.Account, models.PointAward, models.OldPointAward):
-                editor.create_model(model)
+            for name in ("Account", "PointAward", "OldPointAward", "BonusAward"):
+                editor.create_model(getattr(models, name))
         check_cache(models, signals)
         check_modified(models)
         check_audit(models, signals)
         check_others(models, signals)
+        check_child(models, signals.handled)
         check_test(test_case)
         check_arguments(models)
         connections.close_all()

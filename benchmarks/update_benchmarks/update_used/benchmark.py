@@ -1,5 +1,3 @@
-from itertools import batched
-
 from ...utils import (
     Numbers,
     bench_setup,
@@ -10,14 +8,11 @@ from ...utils import (
 )
 from .models import Row, WithPkSet, WithQuerySet
 
-# How many keys Django puts in one UPDATE where there is no RETURNING.
-BATCH = 2000
-
 
 class UpdateUsed:
     """
     An update of all rows of a table with receivers that learn which they are,
-    and the raw driver doing the same, which is the limit.
+    and the raw driver doing the same.
     """
 
     params = [1, 100, 10000, 100000, 1000000]
@@ -74,7 +69,7 @@ class UpdateUsed:
         self.update(WithQuerySet)
         self.check(self.found)
 
-    def limit(self):
+    def driver(self):
         """Update the rows with the driver alone. Return the set of keys."""
         table = Row._meta.db_table
         cursor = self.raw.cursor()
@@ -96,74 +91,37 @@ class UpdateUsed:
         else:
             cursor.execute(f"SELECT id FROM {table} WHERE active FOR UPDATE")
             keys = [key for key, in cursor]
-            number = self.number()
-            for batch in batched(keys, BATCH):
-                marks = ", ".join(["%s"] * len(batch))
-                cursor.execute(
-                    f"UPDATE {table} SET points = %s WHERE id IN ({marks}) "
-                    f"LIMIT {len(batch)}",
-                    [number, *batch],
-                )
+            marks = ", ".join(["%s"] * len(keys))
+            cursor.execute(
+                f"UPDATE {table} SET points = %s WHERE id IN ({marks})",
+                [self.number(), *keys],
+            )
             keys = set(keys)
             self.raw.commit()
         return keys
 
-    def time_limit(self, rows):
-        self.check(len(self.limit()))
+    def time_driver(self, rows):
+        self.check(len(self.driver()))
 
-    def time_limit_instances(self, rows):
-        """The limit, and Django reading the rows without a list of keys."""
-        self.check(len(self.limit()))
+    def time_driver_instances(self, rows):
+        """The driver, and Django reading the rows without a list of keys."""
+        self.check(len(self.driver()))
         self.check(len(Row.objects.filter(active=True)))
 
     def time_driver_update(self, rows):
         """UPDATE by the driver alone, which doesn't tell the keys."""
-        self.update_raw("")
-
-    def time_unread(self, rows):
-        """The limit on SQLite, but for reading more than the first row."""
-        if self.vendor != "sqlite":
-            raise NotImplementedError("the driver reads all rows at once")
-        self.update_raw("RETURNING id")
-
-    def update_raw(self, returning):
         cursor = self.raw.cursor()
         mark = "?" if self.vendor == "sqlite" else "%s"
         if self.vendor == "sqlite":
             cursor.execute("BEGIN IMMEDIATE")
         cursor.execute(
-            f"UPDATE {Row._meta.db_table} SET points = {mark} WHERE active {returning}",
+            f"UPDATE {Row._meta.db_table} SET points = {mark} WHERE active",
             [self.number()],
-        )
-        if returning:
-            cursor.fetchone()
-            cursor.close()
-        if self.vendor == "sqlite":
-            self.raw.execute("COMMIT")
-        else:
-            self.raw.commit()
-
-    def time_select_update(self, rows):
-        """
-        SELECT and UPDATE with the same filter. On MariaDB, it isn't exact: a
-        row that another transaction adds in between is updated unannounced.
-        """
-        table = Row._meta.db_table
-        cursor = self.raw.cursor()
-        mark = "?" if self.vendor == "sqlite" else "%s"
-        lock = "" if self.vendor == "sqlite" else " FOR UPDATE"
-        if self.vendor == "sqlite":
-            cursor.execute("BEGIN IMMEDIATE")
-        cursor.execute(f"SELECT id FROM {table} WHERE active{lock}")
-        keys = {key for key, in cursor}
-        cursor.execute(
-            f"UPDATE {table} SET points = {mark} WHERE active", [self.number()]
         )
         if self.vendor == "sqlite":
             cursor.execute("COMMIT")
         else:
             self.raw.commit()
-        self.check(len(keys))
 
 
 class UpdateMemory:

@@ -25,16 +25,16 @@ class OldItem(models.Model):
 
 
 create(OldItem)
-current_user = ContextVar("current_user", default="")
+current_request = ContextVar("current_request", default=None)
 
 
-def current_user_middleware(get_response):
+def current_request_middleware(get_response):
     def middleware(request):
-        token = current_user.set(request.user)
+        token = current_request.set(request)
         try:
             return get_response(request)
         finally:
-            current_user.reset(token)
+            current_request.reset(token)
 
     return middleware
 
@@ -43,9 +43,11 @@ def current_user_middleware(get_response):
 def keep_old_items(sender, instance, using, queryset=None, **kwargs):
     if queryset is None:
         queryset = sender._base_manager.using(using).filter(pk=instance.pk)
+    request = current_request.get()
+    changed_by = "" if request is None else str(request.user)
     rows = queryset.select_for_update()
     OldItem.objects.using(using).bulk_create(
-        OldItem(changed_by=str(current_user.get()), **row)
+        OldItem(changed_by=changed_by, **row)
         for row in rows.values("price", item_id=F("pk"))
     )
 
@@ -58,7 +60,7 @@ pen = Item.objects.create(name="Pen", price=2)
 Item.objects.create(name="Cup", price=5)
 request = RequestFactory().get("/")
 request.user = User(username="ann")
-current_user_middleware(view)(request)
+current_request_middleware(view)(request)
 pen.price = 9
 pen.save()
 pk = pen.pk

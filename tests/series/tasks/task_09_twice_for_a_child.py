@@ -40,12 +40,14 @@ post_save.connect(lambda **kwargs: log.append("saved"), sender=Book, weak=False)
 @receiver(post_update, sender=Item)
 @receiver(post_update, sender=Book)
 def changed_once(sender, instance, values, **kwargs):
-    own = {field.name for field in sender._meta.local_concrete_fields}
-    if instance is None and own & values.keys():
-        log.append(sender.__name__)
+    for name in values:
+        if instance is None and sender._meta.get_field(name).model is sender:
+            log.append((sender.__name__, name))
 
 
-assert calls(lambda: Book.objects.update(price=2)) == ["Item"]
-assert calls(lambda: Book.objects.update(pages=2)) == ["Book"]
+assert calls(lambda: Book.objects.update(price=2)) == [("Item", "price")]
+assert calls(lambda: Book.objects.update(pages=2)) == [("Book", "pages")]
+both = [("Item", "price"), ("Book", "pages")]
+assert calls(lambda: Book.objects.update(price=3, pages=3)) == both
 assert calls(book.save) == ["saved"]
 print("done")
