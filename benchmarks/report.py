@@ -375,8 +375,8 @@ def draw(path, curves, label, goals=None):
     Draw a plot for each database, side by side, over the number of rows.
 
     curves: {database: {name: [(rows, value), ...]}}. label: of the values.
-    goals: {database: a value to draw a line at}. Each curve has its name at its
-    end, and the names are in the order of the ends.
+    goals: {database: a value to draw a line at}. Each curve has its name at
+    its end, and the names are in the order of the ends.
     """
     settings = {"svg.hashsalt": path.name, "svg.fonttype": "none", "font.size": 9}
     for what in ("text.color", "axes.edgecolor", "axes.labelcolor"):
@@ -415,7 +415,7 @@ def draw(path, curves, label, goals=None):
 
 
 def place_names(axis, ends):
-    """Write names at the ends of curves, in their order, none over another."""
+    """Write names at the ends of curves, none over another."""
     lowest, height = None, 9 * axis.figure.dpi / 72 * 1.2
     for value, name, color in sorted(ends):
         y = axis.transData.transform((1, value))[1]

@@ -96,7 +96,7 @@ def lint_commits(python, tree, tag, rows):
         code = changed(tree, f"{commit}^", commit, r".*\.py")
         failures += lint_python(python, tree, where, code) if code else []
     if texts := changed(tree, tag, commit, r"docs/.*\.txt"):
-        say("The docs, compared with those of the base")
+        say("The docs, compared with those of the base: this takes minutes")
         args = ("blacken_docs", "--rst-literal-block", *texts)
         failures += call(python, tree, where, *args)
         failures += call(python, tree / "docs", where, "lint")

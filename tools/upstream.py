@@ -11,6 +11,7 @@ keeps both. All that a clone gets is a branch.
 import hashlib
 import json
 import re
+import shlex
 import subprocess
 from argparse import Namespace
 from pathlib import Path
@@ -32,8 +33,9 @@ LANDS = re.compile(rb'^lands = "(.*)"$', re.M)
 def make_room(clone, commit):
     """Make the room with a commit of a clone, or raise Error."""
     template = ("rev-parse", "-q", "--verify", f"{commit}:{TEMPLATE}")
-    if not clone.is_dir() or not succeeds(*template, cwd=clone):
-        raise Error(f"{clone} has no {commit} of Django. Nothing was changed.")
+    if not (clone / ".git").exists() or not succeeds(*template, cwd=clone):
+        problem = f"{clone} is not the top of a clone of Django that has {commit}."
+        raise Error(f"{problem} Nothing was changed.")
     remove(ROOM.parent)
     borrow = ("--shared", f"--reference={DJANGO}", "--no-checkout")
     git("clone", "-q", *borrow, clone, ROOM, cwd=ROOT)
@@ -104,7 +106,7 @@ def pr(options):
     say(f"\nOnly you can fill in and tick this:\n{indent(left)}\n\nTitle: {text}\n")
     say(f"{'-' * 79}\nThe way:\n\n{way}\n\nMade in {clone}, and not pushed:")
     say(indent(checkout.commits("main", branch, cwd=clone)))
-    say(f"Next: git switch {branch}")
+    say(f"Next: git -C {shlex.quote(str(clone))} switch {branch}")
     return 0
 
 
@@ -119,6 +121,7 @@ def commit(made, clone, keep):
     for pull, ids in made:
         for one in ids if keep else ids[-1:]:
             message = git("log", "-1", "--format=%B", one, cwd=ROOM)
+            message = message.replace("#XXXXX", f"#{pull.ticket or 'XXXXX'}", 1)
             if one == ids[-1]:
                 message = "\n".join([describe(pull)[0], *message.splitlines()[1:]])
             # In the user's environment, whose name git must not guess.
@@ -222,9 +225,11 @@ def version(options):
     """Set the version of Django in which the series lands, options.version."""
     series, new = PATCHES / "series.toml", options.version.encode()
     found = LANDS.search(series.read_bytes())
-    if not found or not re.fullmatch(rb"\d+\.\d+", new) or not queue.in_patches():
-        problem = "It isn't like 6.2, or series.toml has no lands, or django/ and"
-        raise Error(f"{problem} patches/ differ. Nothing was changed.")
+    if not found or not re.fullmatch(rb"\d+\.\d+", new):
+        problem = f"{options.version} isn't like 6.2, or series.toml has no lands."
+        raise Error(f"{problem} Nothing was changed.")
+    if not queue.in_patches():
+        raise Error("django/ and patches/ differ.\nRun apply, then export, first.")
     before = rb"((?:version\w+|deprecated):: |releases/|-|in |Django )"
     pattern = re.compile(before + re.escape(found[1]) + rb"(?!\.?\d)")
     for path in (*PATCHES.glob("*/*.patch"), *PATCHES_MAIN.glob("*/*.patch")):

@@ -101,6 +101,10 @@ def test_odd_contents_come_back(repo):
         ("git checkout -q --detach", "on no branch and not on ticket_22543"),
         ("git commit -q --allow-empty -m Nothing.", "changes nothing"),
         ("git reset -q --hard HEAD~3", "no commits on top of upstream/6.1.3"),
+        (
+            "echo x >> django/query.py; git commit -qa --fixup HEAD~1",
+            "git rebase -i --autosquash",
+        ),
         ("git reset --hard `git commit-tree HEAD^{tree} -m X`", "upstream/6.1.3"),
         (
             "git reset --hard `git commit-tree HEAD^{tree} -p HEAD -p HEAD~2 -m X`",
