@@ -14,6 +14,7 @@ are in the directory next to PAGE that has its name.
 """
 
 import json
+import math
 import statistics
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ matplotlib.use("svg")
 
 import matplotlib.pyplot as plt  # noqa: E402
 import pyperf  # noqa: E402
+from matplotlib.ticker import LogLocator, NullLocator  # noqa: E402
 
 from .counts import LIMITS, MORE, SAVE_LIMITS, UNUSED, ratios  # noqa: E402
 from .text import (  # noqa: E402
@@ -252,6 +254,7 @@ def used(directory, plots):
             name: [
                 (rows, results.ratio(f"{name}/{rows}", f"{other}/{rows}")[0])
                 for rows in results.sizes()
+                if rows > 1
             ]
             for name, other in against.items()
         }
@@ -383,18 +386,26 @@ def draw(path, curves, label, goals=None):
         settings[what] = GREY
     settings.update({"xtick.color": GREY, "ytick.color": GREY})
     with plt.rc_context(settings):
+        columns = min(2, len(curves))
+        rows = math.ceil(len(curves) / columns)
+        size = 4.6 * columns, 3.4 * rows
         figure, axes = plt.subplots(
-            1, len(curves), figsize=(4.4 * len(curves), 3.8), sharey=True, squeeze=False
+            rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False
         )
-        axes[0][0].set_ylabel(label)
+        figure.supylabel(label, color=GREY, fontsize=9)
+        for axis in axes[-1]:
+            axis.set_xlabel("rows")
+        for axis in axes.flat[len(curves) :]:
+            axis.remove()
         names = []
-        for axis, (database, named) in zip(axes[0], curves.items()):
+        for axis, (database, named) in zip(axes.flat, curves.items()):
             axis.set_title(DATABASES[database])
-            axis.set(xscale="log", xlabel="rows", yscale="log")
+            axis.set(xscale="log", yscale="log")
             if goals:
                 # Of a ratio, the small numbers are the important ones.
+                axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5)))
                 axis.yaxis.set_major_formatter("{x:g}")
-                axis.yaxis.set_minor_formatter("{x:g}")
+                axis.yaxis.set_minor_locator(NullLocator())
             ends = []
             for (name, points), (color, marker, style) in zip(named.items(), STYLES):
                 if points:
@@ -407,7 +418,7 @@ def draw(path, curves, label, goals=None):
             names.append((axis, ends))
         # The names have their room beside each plot.
         figure.tight_layout()
-        figure.subplots_adjust(wspace=0.55, right=1 - 0.35 / len(curves))
+        figure.subplots_adjust(wspace=0.5, right=1 - 0.33 / columns)
         for axis, ends in names:
             place_names(axis, ends)
         figure.savefig(path, transparent=True, metadata={"Date": None, "Creator": None})
