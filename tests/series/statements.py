@@ -3,9 +3,10 @@ Records the statements of each test of Django's suite.
 
 The settings in databases.py call record() if SERIES_RECORD is set. Each
 test then adds a line of JSON to the file that SERIES_REPORT names: {"test":
-its id, "statements": how many, "digest": of their text}. The text has
-placeholders for the parameters. The names of savepoints have numbers of
-threads, and are left out. What a test runs in other processes isn't seen.
+its id, "statements": how many, "digest": of their text, whatever their order,
+which may be that of a set of models}. The text has placeholders for the
+parameters. The names of savepoints have numbers of threads, and are left out.
+What a test runs in other processes isn't seen.
 """
 
 import functools
@@ -28,9 +29,8 @@ def record():
         @functools.wraps(method)
         def execute(self, sql, *args, **kwargs):
             if running:
-                count, digest = running[-1]
-                digest.update(SAVEPOINT.sub(r"\1", str(sql)).encode() + b"\0")
-                running[-1] = count + 1, digest
+                text = SAVEPOINT.sub(r"\1", str(sql)).encode()
+                running[-1].append(hashlib.sha256(text).hexdigest())
             return method(self, sql, *args, **kwargs)
 
         return execute
@@ -38,13 +38,14 @@ def record():
     def reporting(run):
         @functools.wraps(run)
         def reporting_run(test, result=None):
-            running.append((0, hashlib.sha256()))
+            running.append([])
             try:
                 return run(test, result)
             finally:
-                count, digest = running.pop()
-                line = {"test": test.id(), "statements": count}
-                line["digest"] = digest.hexdigest()
+                found = running.pop()
+                line = {"test": test.id(), "statements": len(found)}
+                text = " ".join(sorted(found)).encode()
+                line["digest"] = hashlib.sha256(text).hexdigest()
                 # In one piece, since processes share the file.
                 with open(os.environ["SERIES_REPORT"], "ab", buffering=0) as file:
                     file.write(json.dumps(line).encode() + b"\n")
