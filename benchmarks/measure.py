@@ -28,6 +28,8 @@ import pyperf
 from .process import Failed, Process, Skipped
 
 SIZES = [1, 100, 10000, 100000, 1000000]
+# Some packages take minutes for more.
+PEERS_ROWS = 10000
 # Seconds that a value should take at least, so that the clock doesn't matter.
 VALUE = 0.02
 # Rounds in a process, if there's time for them.
@@ -183,7 +185,8 @@ PEERS = [
 
 def peers(options, results):
     """Other ways to tell which rows an update changed."""
-    for smaller, rows in zip([None, *options.sizes], options.sizes):
+    sizes = [rows for rows in options.sizes if rows <= PEERS_ROWS]
+    for smaller, rows in zip([None, *sizes], sizes):
         for repeat in range(options.processes if rows < 100000 else 1):
             say(f"  {rows:,} rows, process {repeat + 1}")
             with contextlib.ExitStack() as stack:
