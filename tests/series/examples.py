@@ -61,11 +61,19 @@ class Index:
 
 
 def add_child(models):
-    """Return the child of PointAward that the page takes for granted."""
+    """
+    Return the child of PointAward that the page takes for granted. Make a
+    proxy of it, too.
+    """
     from django.db.models import IntegerField
 
-    fields = {"bonus": IntegerField(default=0), "__module__": models.__name__}
+    module = {"__module__": models.__name__}
+    fields = {"bonus": IntegerField(default=0), **module}
     models.BonusAward = type("BonusAward", (models.PointAward,), fields)
+    meta = type("Meta", (), {"proxy": True})
+    models.BonusProxy = type(
+        "BonusProxy", (models.BonusAward,), {"Meta": meta, **module}
+    )
     return models.BonusAward
 
 
@@ -173,9 +181,10 @@ def check_cache(models, signals):
     assert cache.get(f"points-{ann.pk}") == 0
 
 
-def check_modified(models):
+def check_modified(models, signals):
     """The field is set on every update, and as the page says otherwise."""
     from django.core import serializers
+    from django.db.models.signals import pre_update
     from django.utils import timezone
 
     PointAward = models.PointAward
@@ -210,6 +219,21 @@ def check_modified(models):
     for obj in serializers.deserialize("json", data):
         obj.save()
     assert abs(modified() - start).total_seconds() < 0.001
+    # The fixture of a child, for which the receiver is connected, too.
+    pre_update.connect(signals.set_modified, sender=models.BonusAward)
+    bonus = models.BonusAward.objects.create(account=account, points=1)
+    models.BonusAward.objects.update(modified=start)
+    data = serializers.serialize(
+        "json", [PointAward.objects.get(pk=bonus.pk), models.BonusAward.objects.get()]
+    )
+    models.BonusAward.objects.update(bonus=2)
+    assert PointAward.objects.get(pk=bonus.pk).modified > start
+    for obj in serializers.deserialize("json", data):
+        obj.save()
+    kept = PointAward.objects.get(pk=bonus.pk).modified
+    assert abs(kept - start).total_seconds() < 0.001
+    bonus.delete()
+    pre_update.disconnect(signals.set_modified, sender=models.BonusAward)
     # A new row with a primary key, for which pre_update is sent.
     new = PointAward(pk=award.pk + 1, account=account, points=3)
     new.save()
@@ -328,8 +352,11 @@ def check_others(models, signals):
     pre_update.disconnect(record, sender=PointAward)
 
 
-def check_child(models, handled):
+def check_child(models, signals):
     """Each value of a child is handled once."""
+    from django.db.models.signals import post_update
+
+    handled = signals.handled
     account = models.Account.objects.create(name="Ann")
     bonus = models.BonusAward.objects.create(account=account, points=1)
     pks = {bonus.pk}
@@ -347,6 +374,12 @@ def check_child(models, handled):
     bonus.save()
     names = [name for _, name, _ in handled]
     assert len(names) == len(set(names)) and {"points", "bonus"} < set(names)
+    # Through a proxy, for which the receiver is connected, too.
+    post_update.connect(signals.handle_own_values, sender=models.BonusProxy)
+    handled.clear()
+    models.BonusProxy.objects.update(points=6, bonus=7)
+    assert [one[1] for one in handled] == ["points", "modified", "bonus"], handled
+    post_update.disconnect(signals.handle_own_values, sender=models.BonusProxy)
 
 
 def check_test(test_case):
@@ -405,10 +438,10 @@ def main():
             for name in ("Account", "PointAward", "OldPointAward", "BonusAward"):
                 editor.create_model(getattr(models, name))
         check_cache(models, signals)
-        check_modified(models)
+        check_modified(models, signals)
         check_audit(models, signals)
         check_others(models, signals)
-        check_child(models, signals.handled)
+        check_child(models, signals)
         check_test(test_case)
         check_arguments(models)
         connections.close_all()

@@ -9,8 +9,8 @@ create()
 
 
 @receiver(pre_update, sender=Item)
-def set_modified(sender, instance, values, **kwargs):
-    if "modified" not in values:
+def set_modified(sender, instance, values, raw, **kwargs):
+    if not raw and "modified" not in values:
         values["modified"] = timezone.now()
         if instance is not None:
             instance.modified = values["modified"]

@@ -40,8 +40,9 @@ post_save.connect(lambda **kwargs: log.append("saved"), sender=Book, weak=False)
 @receiver(post_update, sender=Item)
 @receiver(post_update, sender=Book)
 def changed_once(sender, instance, values, **kwargs):
+    model = sender._meta.concrete_model
     for name in values:
-        if instance is None and sender._meta.get_field(name).model is sender:
+        if instance is None and model._meta.get_field(name).model is model:
             log.append((sender.__name__, name))
 
 
