@@ -54,7 +54,7 @@ def parse_arguments(argv):
     sub.add_argument("clone", metavar="CLONE", help="a clone of django/django")
     flag(sub, "--commits", "keep the commits, instead of one for the pull request")
     sub = command("upstream.rebase", "try the series on main, or move it to a release")
-    sub.add_argument("base", nargs="+", metavar="CLONE [BRANCH] | VERSION")
+    sub.add_argument("base", nargs="+", help="CLONE [BRANCH], or VERSION")
     sub = command("upstream.version", "change the release that gets the signals")
     sub.add_argument("version", metavar="X", help="such as 6.2")
     options = parser.parse_args(argv)
