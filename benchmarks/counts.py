@@ -39,6 +39,7 @@ Plan = collections.namedtuple("Plan", "warmups loops seeds")
 PLANS = {
     "update_1": Plan(200, 20, 9),
     "save": Plan(200, 20, 9),
+    "get": Plan(200, 20, 5),
     "delete_set_null": Plan(100, 10, 3),
     "update_10000": Plan(20, 5, 2),
     "bulk_update_1000": Plan(5, 1, 2),

@@ -13,10 +13,10 @@ def receiver(**kwargs):
 
 class UpdateUnused:
     """
-    Operations that update rows of a model, with receivers on the model that
-    the parameter names: none, another one, or the model itself. With
-    "transaction" there are none, but update() of one row is in a transaction;
-    with "saved", there are receivers of all four signals of save().
+    Operations on rows of a model, with receivers on the model that the
+    parameter names: none, another one, or the model itself. With "transaction"
+    there are none, but update() of one row is in a transaction; with "saved",
+    there are receivers of all four signals of save().
     """
 
     params = ["none", "other", "pre_update", "post_update", "transaction", "saved"]
@@ -64,6 +64,10 @@ class UpdateUnused:
     def time_save(self, receivers):
         self.account.points = self.number()
         self.account.save()
+
+    def time_get(self, receivers):
+        # Not an update, but each queryset has one attribute more.
+        Account.objects.get(pk=1)
 
     def time_bulk_update_1000(self, receivers):
         for account in self.accounts:
