@@ -9,7 +9,7 @@ from benchmarks import counts, text
 from tools.checkout import state
 from tools.git import DJANGO, ROOT, tree_of, upstream
 
-UPDATE = "        with transaction.mark_for_rollback_on_error(using=self.db):\n"
+UPDATE = "        with transaction.mark_for_rollback_on_error(using=compiler.using):\n"
 CLONE = f"        self._clone()\n{UPDATE}"
 ATOMIC = "        with transaction.atomic(using=self.db, savepoint=False):\n"
 
