@@ -45,9 +45,10 @@ def parse_arguments(argv):
     command("lint.lint", "run Django's linters on every commit")
     sub = command("bench.bench", "measure what the signals cost")
     text = "of counts, unused, used, peers, and memory"
-    sub.add_argument("names", nargs="*", metavar="NAME", help=text)
     sub.add_argument("--db", nargs="+", default=DATABASES, choices=DATABASES)
-    flag(sub, "--short", "count instructions and statements only")
+    either = sub.add_mutually_exclusive_group()
+    either.add_argument("names", nargs="*", default=[], metavar="NAME", help=text)
+    flag(either, "--short", "count instructions and statements only")
     flag(sub, "--write", "write the results to docs/performance.md")
     sub = command("upstream.pr", "make the branch of one pull request in a clone")
     sub.add_argument("name", metavar="NAME", help="a directory in patches/")
@@ -62,7 +63,7 @@ def parse_arguments(argv):
         if options.labels and (options.full or options.adopters):
             test.error("--full and --adopters take no labels")
         if options.receivers and (options.each or options.adopters):
-            test.error("--receivers goes with labels or --full")
+            test.error("--receivers goes without --each and --adopters")
         if options.suites and not options.adopters:
             test.error("--suites goes with --adopters")
     return options

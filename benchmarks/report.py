@@ -147,7 +147,7 @@ def machine(directory, plots):
 
 
 def counts(directory, plots):
-    """The instructions without receivers."""
+    """The instructions and the statements, without receivers and with."""
     path = directory / "counts.json"
     if not path.exists():
         raise Missing("no results of counts")

@@ -32,13 +32,7 @@ class Worker:
         import django
         from django.db import connection
 
-        facts = {
-            "python": platform.python_version(),
-            "django": django.get_version(),
-            "has_signals": hasattr(
-                importlib.import_module("django.db.models.signals"), "post_update"
-            ),
-        }
+        facts = {"python": platform.python_version(), "django": django.get_version()}
         if connection.vendor == "sqlite":
             facts["database"] = f"SQLite {connection.Database.sqlite_version}"
             return facts
@@ -87,11 +81,6 @@ class Worker:
         benchmark.setup(*params)
         self.benchmark, self.params = benchmark, params
         return [one for one in dir(benchmark) if one.startswith(("time_", "peakmem_"))]
-
-    def do_teardown(self):
-        """Undo the last setup."""
-        self.benchmark.teardown(*self.params)
-        self.benchmark = None
 
     def settle(self, method):
         """Leave nothing of the last operation to the next."""

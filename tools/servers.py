@@ -81,7 +81,7 @@ def server(name):
         is_right = name == "postgres" or ("MariaDB" in said[0]) == (name == "mariadb")
         if done.returncode or not is_right:
             problem = f"the server {origin} is not a {name} that can be used"
-            advice = f"No test ran. Correct {variable}; without it, one is started."
+            advice = f"Nothing ran. Correct {variable}; without it, one is started."
             raise Error(f"{problem}:\n{indent(said)}\n{advice}")
         address = urlsplit(url).netloc.rpartition("@")[2]
         say(f"{name}: {said[0]} at {address} ({origin})")
@@ -92,7 +92,7 @@ def missing(name, what):
     """Return the Error that says what a server lacks, and what to do."""
     return Error(
         f"no {name} server could be started: {what}\n"
-        "No test ran. Put the address of one, scheme://user:password@host:port, in\n"
+        "Nothing ran. Put the address of one, scheme://user:password@host:port, in\n"
         f"SERIES_{name.upper()}_URL, or install one; on Debian:\n  {SERVERS[name]}"
     )
 

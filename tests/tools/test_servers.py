@@ -97,7 +97,7 @@ def test_given(copy, place, name):
     else:
         (copy.checkout / "django" / "db.py").write_text("raise ValueError")
     output = copy.bad("test", "--db", name)
-    assert f"is not a {name} that can be used:\n" in output and "No test ran" in output
+    assert f"is not a {name} that can be used:\n" in output and "Nothing ran" in output
 
 
 @pytest.mark.parametrize("name", SERVERS)
