@@ -1,8 +1,8 @@
 """
 A project for the tasks: a shop with products, and a file as its database.
 
-Usage of each task: python task_NN_name.py [DJANGO], where DJANGO is the folder
-of the patched checkout. A task ends with "done", or an exception.
+Usage of each task: .venv/bin/python task_NN_name.py [DJANGO], where DJANGO is
+another checkout than django/. A task ends with "done", or an exception.
 """
 
 import atexit
@@ -10,8 +10,10 @@ import os
 import sys
 import tempfile
 import types
+from pathlib import Path
 
-sys.path.insert(0, sys.argv[1] if len(sys.argv) > 1 else "/work/h-docs")
+DJANGO = Path(__file__).resolve().parents[3] / "django"
+sys.path.insert(0, sys.argv[1] if len(sys.argv) > 1 else str(DJANGO))
 
 import django  # noqa: E402
 from django.conf import settings  # noqa: E402
