@@ -25,8 +25,8 @@ from .text import middle
 
 # How many times the instructions of the base a patched operation may take,
 # less the spread between processes. With receivers on another model, it looks
-# the model up in the caches of two signals. save() makes a dictionary, too; its
-# limits leave room for what runs of the same code differ by.
+# the model up in the caches of two signals. save() makes a dictionary, too.
+# Its limits leave room for what runs of the same code differ by.
 LIMITS = {"none": 1.01, "other": 1.02}
 SAVE_LIMITS = {"none": 1.02, "other": 1.04}
 # The same for update_1 with a receiver of its model that does nothing.
