@@ -1,13 +1,17 @@
 """What the short form of "series.py bench" must find, and how it reports."""
 
+import contextlib
 import os
 import shutil
+import sys
+from argparse import Namespace
 
 import pytest
 
 from benchmarks import counts, text
+from tools import bench
 from tools.checkout import state
-from tools.git import DJANGO, ROOT, tree_of, upstream
+from tools.git import DJANGO, ROOT, Error, run, tree_of, upstream
 
 UPDATE = "        with transaction.mark_for_rollback_on_error(using=compiler.using):\n"
 CLONE = f"        self._clone()\n{UPDATE}"
@@ -150,3 +154,32 @@ def test_page_has_all_sections():
     assert len(names) == len(set(names)) > 5
     for name in names:
         assert f'    "{name}": {name},\n' in code
+
+
+def test_short_takes_no_names():
+    code = "import series; series.parse_arguments(['bench', '--short', 'unused'])"
+    done = run(sys.executable, "-c", code)
+    assert done.returncode == 2 and "not allowed with" in done.stderr
+
+
+def test_missing_server(monkeypatch):
+    """A server that's missing is found before anything is measured."""
+    measured = []
+
+    @contextlib.contextmanager
+    def server(name):
+        if name == "mysql":
+            raise Error("no mysql server")
+        yield {}
+
+    monkeypatch.setattr(bench, "server", server)
+    monkeypatch.setattr(bench, "base", lambda whole: "HEAD")
+    monkeypatch.setattr(bench, "ensure", lambda *groups: sys.executable)
+    monkeypatch.setattr(bench, "tree_of", lambda *args: contextlib.nullcontext())
+    monkeypatch.setattr(bench, "execute", lambda *args: measured.append(args) or 0)
+    options = Namespace(
+        short=False, names=["unused"], db=["sqlite", "mysql"], write=False
+    )
+    with pytest.raises(Error, match="no mysql server"):
+        bench.bench(options)
+    assert measured == []
