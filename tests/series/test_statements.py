@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from tools import DJANGO
 from tools.checkout import base
-from tools.git import DJANGO, clean_environment, tree_of
+from tools.common import clean_environment
+from tools.git import tree_of
 
 SERIES = Path(__file__).parent
 LABELS = os.environ.get("SERIES_STATEMENTS", "update").split()

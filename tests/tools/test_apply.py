@@ -168,6 +168,8 @@ def test_patch_which_does_not_apply(repo):
     repo.edit(f"patches/{SECOND}", '-    return "quiet"', '-    return "loud"')
     output = repo.bad("apply")
     assert f"{SECOND} does not apply" in output and "failed: django/query.py" in output
+    # Git's own advice is about a directory that is gone.
+    assert "--continue" not in output and "--show-current-patch" not in output
     assert repo.where().split("\n") == [first, "ticket_22543"]
     assert f"the branch lacks: {SUBJECTS[2]}" in repo.refuses("export")
     repo.edit("django/django/query.py", '"quiet"', '"sent"')
@@ -212,7 +214,7 @@ def test_bad_surroundings(repo, tmp_path):
     assert "found: git version 2.20.1" in repo.refuses("export", **old)
     handle = os.open(repo.root / "series.py", os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
-    for command in ("apply", "export"):
+    for command in ("apply", "export", "check", "lint", "test", "wheel"):
         assert "at work" in repo.refuses(command)
     os.close(handle)
     repo.shell("rm -r ../.work; touch ../.work")

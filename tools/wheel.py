@@ -1,0 +1,75 @@
+"""
+A wheel of Django with the series, to try the signals in a project.
+
+It has a version of its own, so that pip and a person can tell it from the
+release, and that "Django~=6.1" and "Django==6.1.3" take: VERSION+LOCAL, and
+the pull request that it stops at. django.__version__ stays that of the release.
+"""
+
+import shlex
+
+from tools import WORK, checkout, environment, queue
+from tools.common import Error, indent, remove, say, upstream, work_directory
+from tools.git import git, tree_of
+
+LOCAL = "updatesignals"
+WHEELS = WORK / "wheel"
+DYNAMIC = 'dynamic = ["version"]\n', 'version = {attr = "django.__version__"}\n'
+
+
+def wheel(options):
+    """
+    Build the wheel in .work/wheel/, in the place of the one before, from the
+    commits in django/: up to the last of options.name, if it's given. Say how
+    it's used. Raise Error if there is no such pull request, or if pip fails.
+    """
+    tag, release = checkout.base(whole=True), upstream()["version"]
+    version, commit = f"{release}+{LOCAL}", checkout.TIP
+    if options.name:
+        commit = last_of(options.name, tag)
+        version += "." + options.name.replace("-", ".").replace("_", ".")
+    python, room = environment.ensure(), work_directory("wheel")
+    if changes := checkout.uncommitted():
+        say(f"Not in the wheel, since it isn't committed:\n{indent(changes)}")
+    say(f"Building {version} from {git('log', '-1', '--format=%h %s', commit)} ...")
+    with tree_of(commit) as tree:
+        path, (listed, read) = tree / "pyproject.toml", DYNAMIC
+        text = path.read_text(encoding="utf-8")
+        if not (listed in text and read in text):
+            problem = "pyproject.toml has changed, and tools/wheel.py must"
+            raise Error(f"{problem}: it lacks {listed}{read}Nothing was built.")
+        text = text.replace(listed, f'version = "{version}"\n').replace(read, "")
+        path.write_text(text, encoding="utf-8")
+        args = ("wheel", "-q", "--no-deps", f"--wheel-dir={room}", tree)
+        environment.pip("build the wheel", *args)
+    remove(WHEELS)
+    room.rename(WHEELS)
+    (built,) = WHEELS.iterdir()
+    install = "python -m pip install --force-reinstall --no-deps"
+    say(f"""
+Built. In the environment of your project, with "uv pip" in the place of
+"python -m pip" if it was made by uv:
+
+use it:       {install} {quoted(built)}
+see that:     python -c 'from importlib.metadata import *; print(version("Django"))'
+go back:      {install} Django=={release}
+
+The second prints {version}. Where something else installs Django,
+as tox does, PIP_FIND_LINKS={quoted(WHEELS)} or UV_FIND_LINKS
+lets it take the wheel for Django~={release.rpartition(".")[0]} and Django=={release}.""")
+    return 0
+
+
+def quoted(path):
+    """Return a path as a shell needs it."""
+    return shlex.quote(str(path))
+
+
+def last_of(name, tag):
+    """Return the last commit of a pull request, or raise Error."""
+    owners = queue.plan(tag)
+    if name not in owners:
+        names = ", ".join(dict.fromkeys(owners))
+        raise Error(f"{name} is none of {names}. Nothing was built.")
+    number = len(owners) - owners[::-1].index(name) - 1
+    return checkout.commits(tag, pretty="%H")[number]
