@@ -46,7 +46,7 @@ def ref(name):
 def changed(tree, since, until, pattern=".*"):
     """Return the names of the files that differ, and are there in the end."""
     args = ("--name-only", "-z", "--no-renames", "--diff-filter=d", since, until)
-    names = git("diff", *args, cwd=tree).split("\0")
+    names = filter(None, git("diff", *args, cwd=tree).split("\0"))
     return [name for name in names if re.fullmatch(pattern, name)]
 
 

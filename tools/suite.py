@@ -97,7 +97,7 @@ def touched_labels(tag):
 def run_pytest(paths, env):
     """Run this repository's tests; return whether they passed."""
     say(f"This repository's tests on {env['SERIES_DB']}:")
-    command = [ensure(), "-m", "pytest", "-q", "-rs"]
+    command = [ensure(), "-m", "pytest", "-q", "-p", "tools.skips"]
     if ADOPTERS in paths:
         command.append("-s")  # The packages' suites say how far they are.
     else:

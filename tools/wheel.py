@@ -45,6 +45,7 @@ def wheel(options):
     remove(WHEELS)
     room.rename(WHEELS)
     (built,) = WHEELS.iterdir()
+    minor = release.rpartition(".")[0]
     install = "python -m pip install --force-reinstall --no-deps"
     say(f"""
 Built. In the environment of your project, with "uv pip" in the place of
@@ -56,7 +57,7 @@ go back:      {install} Django=={release}
 
 The second prints {version}. Where something else installs Django,
 as tox does, PIP_FIND_LINKS={quoted(WHEELS)} or UV_FIND_LINKS
-lets it take the wheel for Django~={release.rpartition(".")[0]} and Django=={release}.""")
+lets it take the wheel for Django~={minor} and Django=={release}.""")
     return 0
 
 

@@ -23,7 +23,7 @@ needs_checkout = pytest.mark.skipif(
     or not (DJANGO / ".git").is_dir()
     or state() != ""
     or not shutil.which("valgrind"),
-    reason="it takes minutes (set SERIES_SLOW), or there is no valgrind or django/",
+    reason="takes minutes, and needs SERIES_SLOW=1 and valgrind",
 )
 
 

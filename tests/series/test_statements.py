@@ -69,7 +69,9 @@ def test_same_statements(tmp_path):
     assert not other
 
 
-@pytest.mark.skipif("SERIES_SLOW" not in os.environ, reason="SERIES_SLOW isn't set")
+@pytest.mark.skipif(
+    "SERIES_SLOW" not in os.environ, reason="takes minutes, and needs SERIES_SLOW=1"
+)
 def test_difference(tmp_path):
     """A statement that differs is found."""
     with tree_of(base()) as tree:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from conftest import SUBJECTS
+from conftest import SUBJECTS, write_files
 
 BRANCH = "ticket_22543_signals"
 QUERY = "django/query.py"
@@ -48,6 +48,55 @@ def test_branch(repo, clone):
     commits = ["Fixed #22543 -- Did signals.", SUBJECTS[1], "Fixed #1 -- Did lines."]
     assert log(repo, clone) == commits
     assert NOTES in repo.git("show", "--name-only", f"{BRANCH}~1", cwd=clone)
+
+
+def test_layers(repo, clone):
+    """
+    Layers may have the same ticket. Each becomes one commit, with the title of
+    its pull request and the body of the commit that it's about, whatever docs
+    follow; one that needs a layer needs what is below that, too.
+    """
+    with (repo.patches / "series.toml").open("a") as file:
+        for name, after in (("more", "signals"), ("howto", "more"), ("other", "lines")):
+            row = f'name = "{name}"\nafter = ["{after}"]\nticket = 22543\n'
+            file.write(f"\n[[pull_request]]\n{row}")
+    for name, files in (
+        ("more", {"django/more.py": "MORE = 1\n"}),
+        ("more", {"docs/more.txt": "Docs.\n"}),
+        ("howto", {"docs/howto.txt": "How to.\n"}),
+        ("other", {"django/other.py": "OTHER = 1\n"}),
+    ):
+        (path,) = files
+        verb = "Fixed" if path == "django/more.py" else "Refs"
+        repo.commit(f"{verb} #22543 -- Added {path}.\n\nA body of {path}.", files)
+        repo.good("export", "--to", name)
+        text = (repo.patches / "lines" / "pull-request.md").read_text()
+        text = text.replace("Fixed #1 -- Did lines", f"Refs #22543 -- Did {name}")
+        (repo.patches / name / "pull-request.md").write_text(text)
+    # What is in patches-main/ is for main only.
+    fixup = repo.shell("git format-patch -1 --stdout HEAD~1 | sed s/how/help/g")
+    fixup = fixup.replace("[PATCH] ", "[PATCH] fixup! ")
+    write_files(repo.root, {"patches-main/howto/0001-fixup.patch": fixup + "\n"})
+    repo.good("check")
+    output = repo.run("lint", "--no-docs")[1]
+    assert output.count("message: passed") == 7
+    first = ["Fixed #1 -- Did lines."]
+    layers = [f"Refs #22543 -- Did {name}." for name in ("howto", "more")]
+    layers += ["Fixed #22543 -- Did signals.", *first]
+    for name, subjects in (
+        ("lines", first),
+        ("more", layers[1:]),
+        ("howto", layers),
+        ("other", ["Refs #22543 -- Did other.", *first]),
+    ):
+        repo.good("pr", name, str(clone))
+        ticket = 1 if name == "lines" else 22543
+        assert log(repo, clone, f"ticket_{ticket}_{name}") == subjects
+    more = repo.git("log", "-1", "--format=%b", "ticket_22543_more", cwd=clone)
+    assert more == "A body of django/more.py."
+    files = ("show", "--format=", "--name-only", "ticket_22543_howto")
+    assert repo.git(*files, cwd=clone) == "docs/helpto.txt\ndocs/howto.txt"
+    assert "All patches apply" in repo.good("rebase", str(clone))
 
 
 def test_independent_without_a_ticket(repo, clone):
