@@ -53,7 +53,7 @@ Built. In the environment of your project, with "uv pip" in the place of
 
 use it:       {install} {quoted(built)}
 see that:     python -c 'from importlib.metadata import *; print(version("Django"))'
-go back:      {install} Django=={release}
+go back:      {install} Django==={release}
 
 The second prints {version}. Where something else installs Django,
 as tox does, PIP_FIND_LINKS={quoted(WHEELS)} or UV_FIND_LINKS

@@ -35,7 +35,7 @@ def test_commits_only(repo):
     assert f"Version: {VERSION}\n" in metadata
     # The directory has a space and an umlaut.
     line = f"pip install --force-reinstall --no-deps '{built(repo)}'\n"
-    assert line in output and "--no-deps Django==6.1.3\n" in output
+    assert line in output and "--no-deps Django===6.1.3\n" in output
     assert not [*repo.root.glob(".work/wheel-*")]
 
 
