@@ -6,6 +6,6 @@ from collections import Counter
 def pytest_terminal_summary(terminalreporter):
     """Say what the tests that were skipped need, and how many they are."""
     reports = terminalreporter.stats.get("skipped", [])
-    reasons = Counter(report.longrepr[2] for report in reports)
-    for reason, number in reasons.most_common():
-        terminalreporter.write_line(f"{number} skipped: {reason.removeprefix("Skipped: ")}")
+    texts = [report.longrepr[2].removeprefix("Skipped: ") for report in reports]
+    for text, number in Counter(texts).most_common():
+        terminalreporter.write_line(f"{number} skipped: {text}")

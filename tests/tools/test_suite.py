@@ -2,10 +2,13 @@
 
 import json
 import signal
+import subprocess
 import sys
 import time
 
 import pytest
+
+from conftest import ROOT
 
 TEST = "update.tests.UpdateTests.test_update"
 UPDATE, OTHER = "django/tests/update/tests.py", "django/tests/other/tests.py"
@@ -85,6 +88,27 @@ def test_failures(repo):
     imports.unlink()
     output = repo.good("test", "--full")
     assert "Django's whole suite on sqlite" in output and "1 failed" in output
+
+
+SKIPS = """
+import pytest
+
+def test_one():
+    pytest.skip("needs this")
+
+@pytest.mark.skipif(True, reason="needs that")
+@pytest.mark.parametrize("number", range(3))
+def test_three(number):
+    pass
+"""
+
+
+def test_skips(tmp_path):
+    """What tests need that were skipped has a line each, with their number."""
+    (tmp_path / "test_skips.py").write_text(SKIPS)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tools.skips", tmp_path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "3 skipped: needs that\n1 skipped: needs this\n" in done.stdout
 
 
 def test_each(repo):
