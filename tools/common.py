@@ -48,7 +48,7 @@ def indent(lines):
 
 
 def clean_environment(**extra):
-    """Return the user's environment without UNWANTED, with VARIABLES and extra."""
+    """Return the user's environment without UNWANTED, with ours and extra."""
     kept = {name: os.environ[name] for name in os.environ if not UNWANTED.match(name)}
     return {**kept, **VARIABLES, **extra}
 

@@ -1,4 +1,4 @@
-"""Git, in django/ unless told otherwise, and with the settings in gitconfig."""
+"""Git, in django/ unless told otherwise, with the settings in gitconfig."""
 
 import contextlib
 import re

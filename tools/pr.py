@@ -75,7 +75,7 @@ def put_on_main(pull):
 
 
 def try_all(clone, commit):
-    """Put each pull request on a commit of a clone. Raise Error if one fails."""
+    """Put each pull request on a commit of a clone, or raise Error."""
     checkout.base()
     make_room(clone, commit)
     for pull in queue.pull_requests():

@@ -64,7 +64,7 @@ def subject_of(path):
 
 
 def exported(tag, owners):
-    """Return what contents() would of the branch, if its commits have owners."""
+    """Return contents() of the branch, whose commits have these owners."""
     with tempfile.TemporaryDirectory() as temp:
         for number, commit in enumerate(commits(tag, pretty="%H")):
             name, start = owners[number], owners[: number + 1].count(owners[number])

@@ -78,7 +78,9 @@ def test(options):
         remove(reports)
         say("The tests passed.")
         return 0
-    say(f"Tests FAILED. What Django's suite said is in {reports.relative_to(ROOT)}/.")
+    if any(reports.iterdir()):
+        say(f"What Django's suite said is in {reports.relative_to(ROOT)}/.")
+    say("Tests FAILED.")
     return 1
 
 

@@ -1,9 +1,9 @@
 """
 A wheel of Django with the series, to try the signals in a project.
 
-It has a version of its own, so that pip and a person can tell it from the
-release, and that "Django~=6.1" and "Django==6.1.3" take: VERSION+LOCAL, and
-the pull request that it stops at. django.__version__ stays that of the release.
+It has a version of its own, RELEASE+updatesignals, so that pip and a person can
+tell it from the release, but which "Django==RELEASE" takes. If it stops at a
+pull request, it has that one's name, too. django.__version__ isn't changed.
 """
 
 import shlex
