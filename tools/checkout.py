@@ -12,7 +12,7 @@ import re
 
 from tools import DJANGO, ROOT, WORK, environment
 from tools.common import Error, must, remove, run, say, upstream
-from tools.git import AM, git, ref
+from tools.git import AM, git
 
 BRANCH = "ticket_22543"
 TIP = f"refs/heads/{BRANCH}"
@@ -129,8 +129,8 @@ def out_of_place():
 
 def set_aside():
     """
-    Make django/ ready to switch to other commits, whatever is unfinished there.
-    Put changed and new files into git stash; what is committed stays in git.
+    Make django/ ready to switch to other commits, whatever is unfinished. Put
+    changed and new files into git stash; what is committed stays in git.
     """
     (DJANGO / ".git" / "index.lock").unlink(missing_ok=True)
     for name in ("am", "rebase", "cherry-pick", "revert"):

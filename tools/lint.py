@@ -55,7 +55,7 @@ def lint(options):
 def main_commit(tree, ids):
     """
     Return the commit that a pull request is about, the only one that may close
-    its ticket: the last that changes more than docs, or, if none does, the last.
+    its ticket: the last that changes more than docs, or the last of all.
     """
     for commit in reversed(ids):
         if changed(tree, f"{commit}^", commit, r"(?!docs/).*"):

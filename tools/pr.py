@@ -4,8 +4,8 @@ Pull requests on Django's main branch, in a clone: pr, and rebase CLONE.
 On main, a pull request is on those that it needs, and in patches-main/,
 a patch with "fixup! " before its subject becomes part of that commit; without,
 it takes the place of that patch. ROOM, where this is done, borrows the objects
-of the clone and of django/, so that "git am -3" can merge. Of release notes git
-keeps both. All that a clone gets is a branch.
+of the clone and of django/, so that "git am -3" can merge. Of release notes
+git keeps both. All that a clone gets is a branch.
 """
 
 import re

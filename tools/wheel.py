@@ -1,9 +1,9 @@
 """
 A wheel of Django with the series, to try the signals in a project.
 
-It has a version of its own, RELEASE+updatesignals, so that pip and a person can
-tell it from the release, but which "Django==RELEASE" takes. If it stops at a
-pull request, it has that one's name, too. django.__version__ isn't changed.
+Its version, RELEASE+updatesignals, is one that "Django==RELEASE" takes, but
+that pip and a person can tell from the release. If it stops at a pull request,
+it has that one's name, too. django.__version__ isn't changed.
 """
 
 import shlex
@@ -28,7 +28,8 @@ def wheel(options):
     if options.name:
         commit = last_of(options.name, tag)
         version += "." + options.name.replace("-", ".").replace("_", ".")
-    python, room = environment.ensure(), work_directory("wheel")
+    environment.ensure()
+    room = work_directory("wheel")
     if changes := checkout.uncommitted():
         say(f"Not in the wheel, since it isn't committed:\n{indent(changes)}")
     say(f"Building {version} from {git('log', '-1', '--format=%h %s', commit)} ...")
