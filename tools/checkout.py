@@ -155,8 +155,9 @@ def put_on_branch(paths):
     STATE.write_text(f"switching {tip}", encoding="utf-8")
     git("checkout", "-q", "--force", "-B", BRANCH, tip)
     git("update-ref", APPLIED, tip)
-    if not done.returncode:
-        return STATE.unlink()
+    if done.returncode == 0:
+        STATE.unlink()
+        return
     number = len(commits(tag))
     name = paths[number].relative_to(ROOT)
     STATE.write_text(f"stopped at {name}", encoding="utf-8")

@@ -135,9 +135,13 @@ def docs_warnings(python, tree, spells, files):
     with (tree / "docs" / "conf.py").open("a") as conf:
         conf.write(CONF)
     build, said = tree.with_name("build"), ""
-    # Django's conf.py looks for this word in the arguments.
-    args = ("-q", "-n", "-j", "auto", *["-t", "spelling"] * spells)
-    for builder in ("html", "spelling") if spells and files else ("html",):
+    args, builders = ["-q", "-n", "-j", "auto"], ["html"]
+    if spells:
+        # Django's conf.py looks for this word in the arguments.
+        args += ["-t", "spelling"]
+    if spells and files:
+        builders.append("spelling")
+    for builder in builders:
         names = files if builder == "spelling" else ()
         to = (f"-d{build}/doctrees", f"-b{builder}", "docs", build / builder)
         done = run(python, "-B", "-m", "sphinx", *args, *to, *names, cwd=tree)

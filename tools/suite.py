@@ -184,8 +184,8 @@ def run_django(labels, env, tree, path):
         if label in known:
             say(f"{label}: fails on unpatched Django {version} too")
         else:
-            only = " WITH THE SERIES ONLY" * (label in again)
-            say(f"{label}: FAILS{only}\n{indent(text)}")
+            where = " WITH THE SERIES ONLY" if label in again else ""
+            say(f"{label}: FAILS{where}\n{indent(text)}")
     if lines:
         say(", ".join(f"{count} {word}" for word, count in lines[-1].items()))
     return bool(lines) and dict(failed).keys() <= known.keys()
