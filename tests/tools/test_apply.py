@@ -130,7 +130,9 @@ def test_directory_of_others(repo, git):
     repo.git("tag", "upstream/6.1.3", cwd=repo.root)
     (repo.checkout / git).mkdir()
     for command in (["apply"], ["apply", "--force"], ["export"], ["check"]):
-        repo.refuses(*command)
+        output = repo.refuses(*command)
+        if git == "nothing" and "apply" in command:
+            assert "series.py did not make it" in output
 
 
 @pytest.mark.parametrize(

@@ -151,4 +151,6 @@ def test_wrong_arguments(repo, clone):
     for where in ("/nowhere", str(repo.checkout)):
         assert "of Django" in repo.refuses("pr", "signals", where)
     repo.env = {name: repo.env[name] for name in repo.env if "GIT_" not in name}
-    assert "you are the author" in repo.refuses("pr", "signals", str(clone))
+    # Nor is one made up of what the machine knows.
+    output = repo.refuses("pr", "signals", str(clone), EMAIL="bea@example.com")
+    assert "you are the author" in output
