@@ -18,18 +18,21 @@ def parse_arguments(argv):
     parser = argparse.ArgumentParser(prog="series.py", description=__doc__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def command(function, text):
+    def command(function, text, alone=False):
+        # alone: it changes what the others read.
         module, _, name = function.partition(".")
         sub = commands.add_parser(name, help=text, description=text)
-        sub.set_defaults(module=module, function=name)
+        sub.set_defaults(module=module, function=name, alone=alone)
         return sub
 
     def flag(sub, name, text):
         sub.add_argument(name, action="store_true", help=text)
 
-    sub = command("queue.apply", "make django/ with all patches, and .venv")
+    text = "make django/ with all patches, and .venv"
+    sub = command("queue.apply", text, alone=True)
     flag(sub, "--force", "drop work in django/ that isn't in patches/, naming it")
-    sub = command("queue.export", "write patches/ from the commits in django/")
+    text = "write patches/ from the commits in django/"
+    sub = command("queue.export", text, alone=True)
     sub.add_argument("--to", metavar="NAME", help="where commits that are new belong")
     command("queue.check", "look for mistakes in patches/ and django/")
     test = command("suite.test", "run the tests that the series touches, and its own")
@@ -42,7 +45,8 @@ def parse_arguments(argv):
     flag(test, "--suites", "with --adopters: the packages' own test suites, too")
     text = "with receivers of every model that do nothing, or check every update"
     test.add_argument("--receivers", choices=("quiet", "audit"), help=text)
-    command("lint.lint", "run Django's linters on every commit")
+    sub = command("lint.lint", "run Django's linters on every commit")
+    flag(sub, "--no-docs", "leave out the docs, which take minutes")
     sub = command("bench.bench", "measure what the signals cost")
     text = "of counts, unused, used, peers, and memory"
     sub.add_argument("--db", nargs="+", default=DATABASES, choices=DATABASES)
@@ -50,13 +54,19 @@ def parse_arguments(argv):
     either.add_argument("names", nargs="*", default=[], metavar="NAME", help=text)
     flag(either, "--short", "count instructions and statements only")
     flag(sub, "--write", "write the results to docs/performance.md")
-    sub = command("upstream.pr", "make the branch of one pull request in a clone")
+    sub = command("wheel.wheel", "build a wheel to try the signals in a project")
+    text = "stop after this pull request, a directory in patches/"
+    sub.add_argument("name", nargs="?", metavar="NAME", help=text)
+    text = "make the branch of one pull request in a clone"
+    sub = command("pr.pr", text, alone=True)
     sub.add_argument("name", metavar="NAME", help="a directory in patches/")
     sub.add_argument("clone", metavar="CLONE", help="a clone of django/django")
     flag(sub, "--commits", "keep the commits, instead of one for the pull request")
-    sub = command("upstream.rebase", "try the series on main, or move it to a release")
-    sub.add_argument("base", nargs="+", help="CLONE [BRANCH], or VERSION")
-    sub = command("upstream.version", "change the release that gets the signals")
+    text = "try the series on main, or move it to a release"
+    sub = command("rebase.rebase", text, alone=True)
+    sub.add_argument("target", nargs="+", help="CLONE [BRANCH], or VERSION")
+    text = "change the release that gets the signals"
+    sub = command("rebase.version", text, alone=True)
     sub.add_argument("version", metavar="X", help="such as 6.2")
     options = parser.parse_args(argv)
     if options.function == "test":
@@ -76,7 +86,8 @@ def main(argv):
         return 1
     # Also if PYTHONSAFEPATH is set.
     sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
-    from tools.git import Error, require_git
+    from tools.common import Error, lock
+    from tools.git import require_git
 
     # When nobody reads the output any more, the command ends silently.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -84,6 +95,7 @@ def main(argv):
         options = parse_arguments(argv)
         require_git()
         module = importlib.import_module(f"tools.{options.module}")
+        lock(options.alone)
         return getattr(module, options.function)(options)
     except (Error, OSError) as error:
         problem, status = f"error: {error}", 1

@@ -11,8 +11,9 @@ import shutil
 
 from tools import DJANGO, ROOT, WORK
 from tools.checkout import base
+from tools.common import Error, run, say
 from tools.environment import ensure
-from tools.git import Error, run, say, tree_of
+from tools.git import tree_of
 from tools.servers import server
 
 NAMES = ("counts", "unused", "used", "peers", "memory")

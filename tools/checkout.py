@@ -7,20 +7,18 @@ as it was, "switching" and the commit that the files are becoming, or "stopped"
 and the patch that didn't apply.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import re
 
 from tools import DJANGO, ROOT, WORK, environment
-from tools.git import Error, git, indent, must, remove, run, say, upstream
+from tools.common import Error, must, remove, run, say, upstream
+from tools.git import AM, git
 
 BRANCH = "ticket_22543"
 TIP = f"refs/heads/{BRANCH}"
 # Where the last apply or export left the branch.
 APPLIED = "refs/series/applied"
 STATE = DJANGO / ".git" / "series-state"
-AM = "am -q --keep-cr --whitespace=nowarn --committer-date-is-author-date".split()
 # What git status says in the middle of a rebase, an am, a merge and the like.
 UNFINISHED = re.compile("in progress|You are (currently|in the)|still merging|unmerged")
 
@@ -97,22 +95,6 @@ def import_sdist(path, version):
     return git("commit-tree", *args, env=dict.fromkeys(dates, f"{date} +0000"))
 
 
-@contextlib.contextmanager
-def lock():
-    """Raise Error if another command is changing this repository."""
-    with open(ROOT / "series.py") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Error("another series.py is at work. Wait for it to end.") from None
-        yield
-
-
-def ref(name):
-    """Return the commit id of a name in django/, or ""."""
-    return git("rev-parse", "--verify", "-q", f"{name}^{{commit}}", check=False)
-
-
 def commits(since, until=TIP, pretty="%h %s", cwd=DJANGO):
     """Return a line for each commit in since..until, oldest first."""
     args = ("log", "--reverse", f"--format={pretty}", f"{since}..{until}", "--")
@@ -122,6 +104,11 @@ def commits(since, until=TIP, pretty="%h %s", cwd=DJANGO):
 def state():
     """Return what STATE says, or "" if the last apply finished."""
     return STATE.read_text(encoding="utf-8") if STATE.exists() else ""
+
+
+def switching():
+    """Return the commit that the files are becoming, or ""."""
+    return state().partition("switching ")[2]
 
 
 def uncommitted():
@@ -140,42 +127,23 @@ def out_of_place():
     return found
 
 
-def guard(force, exported):
+def set_aside():
     """
-    Raise Error if an apply would drop what somebody did in django/; by force,
-    say what it is, and put changed files into git stash. exported: a function
-    that tells whether the branch is what patches/ give.
+    Make django/ ready to switch to other commits, whatever is unfinished. Put
+    changed and new files into git stash; what is committed stays in git.
     """
-    if not DJANGO.exists():
-        return
-    if not (DJANGO / ".git").is_dir():
-        raise Error("django/ has no .git: series.py did not make it. Move it away.")
-    switching = state().partition("switching ")[2]
-    work = out_of_place() + ([] if switching else uncommitted())
-    tip, since = ref(TIP), ref(APPLIED) or upstream()["tag"]
-    if tip not in ("", since, switching) and not exported():
-        work += [f"not in patches/: {line}" for line in commits(since, tip)]
-        work += [f"taken off the branch: {line}" for line in commits(tip, since)]
-    if work and not force:
-        raise Error(
-            f"django/ has work of its own, which apply would drop:\n{indent(work)}\n"
-            "Nothing was changed. Commit and export it, or drop it by apply --force."
-        )
-    if work:
-        say(f"Dropped from django/ (it was at {ref('HEAD')[:10]}):\n{indent(work)}")
-    if work or switching:
-        (DJANGO / ".git" / "index.lock").unlink(missing_ok=True)
-        for name in ("am", "rebase", "cherry-pick", "revert"):
-            git(name, "--quit", check=False)
-        git("reset", "--quiet")
-        if uncommitted():
-            git("stash", "push", "-q", "-u", "-m", "Set aside by series.py apply.")
-            say("Its changed files are in git stash now: git -C django stash list")
-        git("checkout", "-q", BRANCH, check=False)
+    (DJANGO / ".git" / "index.lock").unlink(missing_ok=True)
+    for name in ("am", "rebase", "cherry-pick", "revert"):
+        git(name, "--quit", check=False)
+    git("reset", "--quiet")
+    if uncommitted():
+        git("stash", "push", "-q", "-u", "-m", "Set aside by series.py apply.")
+        say("Its changed files are in git stash now: git -C django stash list")
+    git("checkout", "-q", BRANCH, check=False)
 
 
-def put_together(paths):
-    """Put patches on the branch. For one that doesn't apply, raise Error."""
+def put_on_branch(paths):
+    """Make the branch of patches. For one that doesn't apply, raise Error."""
     room, tag = WORK / "apply", base()
     STATE.write_text("applying", encoding="utf-8")
     remove(room)
@@ -187,8 +155,9 @@ def put_together(paths):
     STATE.write_text(f"switching {tip}", encoding="utf-8")
     git("checkout", "-q", "--force", "-B", BRANCH, tip)
     git("update-ref", APPLIED, tip)
-    if not done.returncode:
-        return STATE.unlink()
+    if done.returncode == 0:
+        STATE.unlink()
+        return
     number = len(commits(tag))
     name = paths[number].relative_to(ROOT)
     STATE.write_text(f"stopped at {name}", encoding="utf-8")

@@ -5,14 +5,16 @@ missing is installed; if anything else has changed, .venv is made anew. Django
 isn't installed: a .pth file names django/, so that nothing has to be built.
 """
 
+import fcntl
 import glob
 import json
 import os
+import re
 import shutil
 import sys
 
 from tools import ROOT, VENV
-from tools.git import Error, indent, must, remove, run, say, upstream
+from tools.common import Error, indent, lock, must, remove, run, say, upstream
 
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "series.json"
@@ -25,8 +27,15 @@ def ensure(*groups):
     Return the path of its Python. Raise Error if there is none that Django
     supports, or if pip fails; what isn't finished isn't in the stamp.
     """
-    facts = {key: upstream()[key] for key in ("version", "pythons")}
-    facts["directory"] = str(ROOT)
+    # Commands that run at the same time share .venv.
+    with open(__file__) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return bring_in_line(groups)
+
+
+def bring_in_line(groups):
+    """Do what ensure() says."""
+    facts = {"pythons": upstream()["pythons"], "directory": str(ROOT)}
     paths = (ROOT / "requirements").glob("*.txt")
     texts = {path.stem: path.read_text(encoding="utf-8") for path in paths}
     try:
@@ -38,6 +47,7 @@ def ensure(*groups):
     if not same or not PYTHON.exists():
         make()
         installed = {}
+    name_django()
     for group in dict.fromkeys(("django", *groups)):
         if group not in installed:
             path = f"requirements/{group}.txt"
@@ -50,12 +60,20 @@ def ensure(*groups):
 
 def pip(what, *args):
     """Run .venv's pip. Raise Error, which says what could not be done."""
+    done = run(PYTHON, "-m", "pip", *args)
+    # Of the versions that there are, the newest three will do.
+    versions = r"(from versions: )\S[^)]*?((, [^,)]+){3}\))"
+    done.stderr = re.sub(versions, r"\1...\2", done.stderr)
     advice = (
         "django/ and patches/ are as they were. Run it again when pip has an index;\n"
         'where it never does, or cannot build a driver, see "Without a network" and\n'
         '"What needs more packages" in README.md.'
     )
-    must(run(PYTHON, "-m", "pip", *args), f"pip could not {what}", advice)
+    if re.search(r"from versions: (?!none)", done.stderr):
+        advice = (
+            "django/ and patches/ are as they were. Pip's index has no such version."
+        )
+    must(done, f"pip could not {what}", advice)
 
 
 def find_python():
@@ -88,7 +106,9 @@ def find_python():
 
 def make():
     """Make .venv, with what leads to django/, and without packages."""
-    command, version = find_python(), upstream()["version"]
+    command = find_python()
+    # Others may be running what is in it.
+    lock(alone=True)
     say(f"Making .venv with {command} ...")
     STAMP.unlink(missing_ok=True)
     remove(VENV)
@@ -97,7 +117,19 @@ def make():
     (site,) = VENV.glob("lib/python*/site-packages")
     # Relative, since Python may read this as ASCII.
     (site / "django-series.pth").write_text("../../../../django\n")
-    # So that pip won't install another as what some package depends on.
+
+
+def name_django():
+    """
+    Let .venv have the metadata of the base, and of no other Django, so that
+    pip won't install one as what some package depends on.
+    """
+    version = upstream()["version"]
+    (site,) = VENV.glob("lib/python*/site-packages")
     metadata = site / f"django-{version}.dist-info" / "METADATA"
+    if metadata.exists():
+        return
+    for path in site.glob("django-*.dist-info"):
+        remove(path)
     metadata.parent.mkdir()
     metadata.write_text(f"Metadata-Version: 2.1\nName: Django\nVersion: {version}\n")

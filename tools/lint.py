@@ -9,12 +9,11 @@ The rules are those of Django's main branch: tox.ini, .flake8, docs/Makefile,
 import os
 import re
 
-from tools import DJANGO, ROOT, WORK, checkout, environment, queue
-from tools.git import git, indent, must, remove, run, say
+from tools import DJANGO, ROOT, checkout, environment, queue
+from tools.common import indent, must, remove, run, say, work_directory
+from tools.git import CHECKOUT, changed, git
 
-CHECKOUT = "checkout", "-q", "--force", "--detach"
-TREE = WORK / "lint" / "django"
-OWN = ("series.py", "tools", "benchmarks", "tests")
+OWN_FILES = ("series.py", "tools", "benchmarks", "tests")
 NO_SPELLING = "the spelling needs: apt install libenchant-2-2 aspell-en"
 # Added to docs/conf.py, since Sphinx gets no inventory from the network, and
 # no names of contributors from the history of a release.
@@ -30,28 +29,44 @@ spelling_ignore_contributor_names = False
 
 
 def lint(options):
-    """Lint own files and the commits in django/. Return the exit status."""
+    """
+    Lint own files and the commits in django/. Return the exit status.
+    options.no_docs: leave out the docs, which take minutes.
+    """
     tag, rows = checkout.base(), []
     owners, ids = queue.plan(tag), checkout.commits(tag, pretty="%H")
-    tickets = {one.name: one.ticket for one in queue.pull_requests()}
-    for number, name in enumerate(owners):
-        rows.append((ids[number], tickets[name], name not in owners[number + 1 :]))
-    python = environment.ensure("lint", "docs")
-    if not TREE.exists():
-        git("clone", "-q", "--shared", "--no-checkout", DJANGO, TREE, cwd=ROOT)
-    git("fetch", "-q", "--force", "--tags", DJANGO, checkout.TIP, cwd=TREE)
+    for one in queue.pull_requests():
+        own = [commit for commit, owner in zip(ids, owners) if owner == one.name]
+        main = main_commit(DJANGO, own) if own else None
+        rows += [(commit, one.ticket, commit == main) for commit in own]
+    python = environment.ensure("lint", *[] if options.no_docs else ["docs"])
     say("This repository's own files")
-    files = [name for name in OWN if (ROOT / name).exists()]
+    files = [name for name in OWN_FILES if (ROOT / name).exists()]
     failures = lint_python(python, ROOT, "own files", files)
-    failures += lint_commits(python, TREE, tag, rows)
+    # Flake8 finds its settings in setup.cfg, which is above.
+    room = work_directory("lint")
+    git("clone", "-q", "--shared", "--no-checkout", DJANGO, room / "django", cwd=ROOT)
+    failures += lint_commits(python, room / "django", tag, rows, not options.no_docs)
+    remove(room)
     say(f"The linters FAILED:\n{indent(failures)}" if failures else "They passed.")
     return 1 if failures else 0
 
 
-def message_faults(message, ticket, last):
-    """Return what is wrong; ticket: what the last commit of its may close."""
+def main_commit(tree, ids):
+    """
+    Return the commit that a pull request is about, the only one that may close
+    its ticket: the last that changes more than docs, or the last of all.
+    """
+    for commit in reversed(ids):
+        if changed(tree, f"{commit}^", commit, r"(?!docs/).*"):
+            return commit
+    return ids[-1]
+
+
+def message_faults(message, ticket, closes):
+    """Return what is wrong; ticket: what a commit that closes it may name."""
     (subject, *body), number = message.splitlines() or [""], ticket or "XXXXX"
-    fixed = f"|Fixed #{number}" if last else ""
+    fixed = f"|Fixed #{number}" if closes else ""
     form = rf"(Refs #(\d+|{number}){fixed}) -- [A-Z].*\."
     found = [] if re.fullmatch(form, subject) else [f"the subject isn't like {form}"]
     found += ["the second line isn't blank"] if body and body[0] else []
@@ -80,22 +95,23 @@ def lint_python(python, cwd, where, files):
     return failures + call(python, cwd, where, "flake8", *files)
 
 
-def lint_commits(python, tree, tag, rows):
+def lint_commits(python, tree, tag, rows, docs=True):
     """
     Lint commits, and the docs of the last, in a tree whose changes are lost.
     Return the failures. python: that of the linters. tag: the commit below.
-    rows: for each (id, ticket or None, whether its pull request ends there).
+    rows: for each (id, ticket or None, whether it may close the ticket).
     """
     failures = []
-    for number, (commit, ticket, last) in enumerate(rows, 1):
+    for number, (commit, ticket, closes) in enumerate(rows, 1):
         git(*CHECKOUT, commit, cwd=tree)
         message = git("log", "-1", "--format=%B", cwd=tree)
         where = f"{commit[:10]} {message.splitlines()[0]}"
         say(f"{number} of {len(rows)}: {where}")
-        failures += report("message", where, message_faults(message, ticket, last))
+        failures += report("message", where, message_faults(message, ticket, closes))
         code = changed(tree, f"{commit}^", commit, r".*\.py")
         failures += lint_python(python, tree, where, code) if code else []
-    if texts := changed(tree, tag, commit, r"docs/.*\.txt"):
+    texts = changed(tree, tag, commit, r"docs/.*\.txt")
+    if docs and texts:
         say("The docs, compared with those of the base: this takes minutes")
         args = ("blacken_docs", "--rst-literal-block", *texts)
         failures += call(python, tree, where, *args)
@@ -114,21 +130,18 @@ def lint_commits(python, tree, tag, rows):
     return failures
 
 
-def changed(tree, since, until, pattern=".*"):
-    """Return the names of the files that differ, and are there in the end."""
-    args = ("--name-only", "-z", "--no-renames", "--diff-filter=d", since, until)
-    names = git("diff", *args, cwd=tree).split("\0")
-    return [name for name in names if re.fullmatch(pattern, name)]
-
-
 def docs_warnings(python, tree, spells, files):
     """Build docs, check spelling in files. Return {warning: with place}."""
     with (tree / "docs" / "conf.py").open("a") as conf:
         conf.write(CONF)
     build, said = tree.with_name("build"), ""
-    # Django's conf.py looks for this word in the arguments.
-    args = ("-q", "-n", "-j", "auto", *["-t", "spelling"] * spells)
-    for builder in ("html", "spelling") if spells and files else ("html",):
+    args, builders = ["-q", "-n", "-j", "auto"], ["html"]
+    if spells:
+        # Django's conf.py looks for this word in the arguments.
+        args += ["-t", "spelling"]
+    if spells and files:
+        builders.append("spelling")
+    for builder in builders:
         names = files if builder == "spelling" else ()
         to = (f"-d{build}/doctrees", f"-b{builder}", "docs", build / builder)
         done = run(python, "-B", "-m", "sphinx", *args, *to, *names, cwd=tree)

@@ -14,11 +14,12 @@ from collections import namedtuple
 from pathlib import Path
 
 from tools import DJANGO, PATCHES, WORK, checkout, environment
-from tools.checkout import APPLIED, BRANCH, TIP, base, commits, lock, ref, state
-from tools.git import Error, git, indent, must, run, say, succeeds, tree_of, upstream
+from tools.checkout import APPLIED, BRANCH, TIP, base, commits, state
+from tools.common import Error, indent, must, run, say, upstream
+from tools.git import FORMAT, git, ref, succeeds, tree_of
 
-FORMAT = "format-patch -q -N --zero-commit --full-index --no-signature".split()
-# A directory in patches/. needs: those in after. ticket: None if it is new.
+# A directory in patches/. needs: all that must be below it, in order, so those
+# in after and what they need. ticket: None if it is new.
 FIELDS = "name after ticket needs patches"
 PullRequest = namedtuple("PullRequest", FIELDS, defaults=(None, (), ()))
 
@@ -34,7 +35,10 @@ def pull_requests():
                 raise ValueError(f"bad or repeated name: {one.name}")
             if not found.keys() >= set(one.after):
                 raise ValueError(f"{one.name} must come after what it needs")
-            needs = [found[name] for name in one.after]
+            needed = set(one.after)
+            for name in one.after:
+                needed.update(each.name for each in found[name].needs)
+            needs = [each for name, each in found.items() if name in needed]
             patches = sorted((PATCHES / one.name).glob("*.patch"))
             found[one.name] = one._replace(needs=needs, patches=patches)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -48,7 +52,7 @@ def patches():
     return [path for one in pull_requests() for path in one.patches]
 
 
-def read(paths):
+def contents(paths):
     """Return {"pull request/file": bytes} of patches."""
     return {f"{path.parent.name}/{path.name}": path.read_bytes() for path in paths}
 
@@ -60,12 +64,12 @@ def subject_of(path):
 
 
 def exported(tag, owners):
-    """Return what read() would of the branch, if its commits have owners."""
+    """Return contents() of the branch, whose commits have these owners."""
     with tempfile.TemporaryDirectory() as temp:
         for number, commit in enumerate(commits(tag, pretty="%H")):
             name, start = owners[number], owners[: number + 1].count(owners[number])
             git(*FORMAT, f"--start-number={start}", f"-o{temp}/{name}", "-1", commit)
-        return read(Path(temp).glob("*/*"))
+        return contents(Path(temp).glob("*/*"))
 
 
 def is_on(tag):
@@ -77,28 +81,53 @@ def in_patches():
     """Return whether the branch has the commits that patches/ give."""
     tag, owners = upstream()["tag"], [path.parent.name for path in patches()]
     same = is_on(tag) and len(owners) == len(commits(tag))
-    return same and exported(tag, owners) == read(patches())
+    return same and exported(tag, owners) == contents(patches())
+
+
+def work_of_its_own():
+    """Return what an apply would drop from django/, as lines."""
+    if not DJANGO.exists():
+        return []
+    if not (DJANGO / ".git").is_dir():
+        raise Error("django/ has no .git: series.py did not make it. Move it away.")
+    becoming = checkout.switching()
+    found = checkout.out_of_place()
+    if not becoming:
+        found += checkout.uncommitted()
+    tip, since = ref(TIP), ref(APPLIED) or upstream()["tag"]
+    if tip not in ("", since, becoming) and not in_patches():
+        found += [f"not in patches/: {line}" for line in commits(since, tip)]
+        found += [f"taken off the branch: {line}" for line in commits(tip, since)]
+    return found
 
 
 def apply(options):
     """Make .venv and django/. Raise Error for work, but with options.force."""
     if not patches():
         raise Error("there are no patches. Restore them: git checkout patches")
-    with lock():
-        WORK.mkdir(exist_ok=True)
-        checkout.guard(options.force, in_patches)
-        if not DJANGO.exists():
-            say("The first time, this takes a minute or two and 45 MB from PyPI.")
-        environment.ensure()
-        try:
-            base()
-        except Error:
-            checkout.make_base()
-        if not state() and in_patches():
-            git("update-ref", APPLIED, TIP)
-            say(f"django/ has all {len(patches())} patches already.")
-        else:
-            checkout.put_together(patches())
+    WORK.mkdir(exist_ok=True)
+    work = work_of_its_own()
+    if work and not options.force:
+        raise Error(
+            f"django/ has work of its own, which apply would drop:\n{indent(work)}\n"
+            "Nothing was changed. Commit and export it, or drop it by apply --force."
+        )
+    if work:
+        say(f"Dropped from django/ (it was at {ref('HEAD')[:10]}):\n{indent(work)}")
+    if work or checkout.switching():
+        checkout.set_aside()
+    if not DJANGO.exists():
+        say("The first time, this takes a minute or two and 45 MB from PyPI.")
+    environment.ensure()
+    try:
+        base()
+    except Error:
+        checkout.make_base()
+    if not state() and in_patches():
+        git("update-ref", APPLIED, TIP)
+        say(f"django/ has all {len(patches())} patches already.")
+    else:
+        checkout.put_on_branch(patches())
     say("\nThe ticket's scenario, on SQLite (tests/series/scenario.py):")
     with tree_of(base(), "django") as tree:
         done = run(environment.PYTHON, "-B", "tests/series/scenario.py", tree, DJANGO)
@@ -147,21 +176,20 @@ def plan(tag, to=None):
 def export(options):
     """Write patches/ from the branch; options.to is for plan()."""
     tag = base()
-    with lock():
-        new, old = exported(tag, plan(tag, options.to)), read(patches())
-        if changes := checkout.uncommitted():
-            say(f"Not exported, since it isn't committed:\n{indent(changes)}")
-        for name in sorted({*new, *old}):
-            if name not in new:
-                (PATCHES / name).unlink()
-                say(f"  removed patches/{name}")
-            elif new[name] != old.get(name):
-                (PATCHES / name).parent.mkdir(exist_ok=True)
-                (PATCHES / "part").write_bytes(new[name])
-                (PATCHES / "part").rename(PATCHES / name)
-                say(f"  wrote patches/{name}")
-        git("update-ref", APPLIED, TIP)
-        checkout.STATE.unlink(missing_ok=True)
+    new, old = exported(tag, plan(tag, options.to)), contents(patches())
+    if changes := checkout.uncommitted():
+        say(f"Not exported, since it isn't committed:\n{indent(changes)}")
+    for name in sorted({*new, *old}):
+        if name not in new:
+            (PATCHES / name).unlink()
+            say(f"  removed patches/{name}")
+        elif new[name] != old.get(name):
+            (PATCHES / name).parent.mkdir(exist_ok=True)
+            (PATCHES / "part").write_bytes(new[name])
+            (PATCHES / "part").rename(PATCHES / name)
+            say(f"  wrote patches/{name}")
+    git("update-ref", APPLIED, TIP)
+    checkout.STATE.unlink(missing_ok=True)
     what = "were up to date already" if new == old else "are written"
     say(f"The {len(new)} patches {what}.")
     return 0
@@ -170,7 +198,7 @@ def export(options):
 def check(options):
     """Raise Error with the mistakes in patches/ and the branch, if any."""
     tag = base()
-    new, old = exported(tag, plan(tag)), read(PATCHES.rglob("*.patch"))
+    new, old = exported(tag, plan(tag)), contents(PATCHES.rglob("*.patch"))
     names = [name for name in sorted({*new, *old}) if new.get(name) != old.get(name)]
     found = [f"patches/{name}: is not what export writes" for name in names]
     spaces = git("diff", "--check", tag, TIP, check=False).splitlines()

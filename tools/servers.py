@@ -21,8 +21,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tools import ROOT
+from tools.common import Error, clean_environment, indent, run, say
 from tools.environment import ensure
-from tools.git import Error, clean_environment, indent, run, say
 
 # For each: how Debian gets a server.
 SERVERS = {
@@ -70,6 +70,9 @@ def server(name):
         yield {"SERIES_DB": name}
         return
     variable = f"SERIES_{name.upper()}_URL"
+    if not os.environ.get(variable):
+        # Before the driver, which may have to be built.
+        commands_of(name)
     python = ensure("postgres" if name == "postgres" else "mysql")
     with contextlib.ExitStack() as stack:
         url, origin = os.environ.get(variable), f"given by {variable}"
@@ -118,6 +121,11 @@ def command_of(name, line):
     return [path, *arguments]
 
 
+def commands_of(name, port=0):
+    """Return the commands of PROGRAMS, or raise Error."""
+    return [command_of(name, line.format(port=port)) for line in PROGRAMS[name]]
+
+
 @contextlib.contextmanager
 def started(name):
     """Give the URL of a new server, or raise Error; at the end, stop it."""
@@ -126,7 +134,7 @@ def started(name):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     user = "postgres" if name == "postgres" else "mysql"
-    commands = [command_of(name, line.format(port=port)) for line in PROGRAMS[name]]
+    commands = commands_of(name, port)
     # Ctrl-C is for the command; the keeper sees that it ends.
     command = [sys.executable, "-m", "tools.servers", json.dumps([user, *commands])]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": ROOT}

@@ -1,7 +1,7 @@
 """
 Runs this repository's tests with pytest, and Django's with the settings in
 tests/series/databases.py, whose runner writes each test as a line of JSON: see
-results.py there. A run's report and output are .work/NAME.jsonl and NAME.log.
+results.py there. Each run has a directory in .work/ for these and the output.
 """
 
 import contextlib
@@ -9,13 +9,24 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
-from tools import DJANGO, ROOT, WORK
-from tools.checkout import base, commits
+from tools import DJANGO, ROOT
+from tools.checkout import TIP, base, commits
+from tools.common import (
+    Error,
+    clean_environment,
+    indent,
+    remove,
+    run,
+    say,
+    upstream,
+    work_directory,
+)
 from tools.environment import ensure
-from tools.git import Error, clean_environment, git, indent, run, say, tree_of, upstream
+from tools.git import git, tree_of
 from tools.queue import pull_requests
 from tools.servers import server
 
@@ -48,19 +59,29 @@ def test(options):
             # The others don't depend on the database.
             paths = [ROOT / "tests" if options.db == "sqlite" else SERIES / "live"]
             say("This takes about three minutes on two cores.")
+    reports = work_directory("test")
     with server(options.db) as env:
-        env.update({"SERIES_RECEIVERS": options.receivers} if options.receivers else {})
-        env.update({"SERIES_WHOLE": "1"} if options.full else {})
-        env.update({"SERIES_SUITES": "1"} if options.suites else {})
+        if options.receivers:
+            env["SERIES_RECEIVERS"] = options.receivers
+        if options.full:
+            env["SERIES_WHOLE"] = "1"
+        if options.suites:
+            env["SERIES_SUITES"] = "1"
         good = []
         if options.each:
-            good += run_each(labels, env, tag)
+            good += run_each(labels, env, tag, reports)
         elif labels or options.full:
-            good.append(run_django(labels, env, DJANGO, options.receivers or "tests"))
+            good.append(run_django(labels, env, DJANGO, reports / "tests"))
         if paths:
             good.append(run_pytest(paths, env))
-    say("The tests passed." if all(good) else "Tests FAILED.")
-    return 0 if all(good) else 1
+    if all(good):
+        remove(reports)
+        say("The tests passed.")
+        return 0
+    if any(reports.iterdir()):
+        say(f"What Django's suite said is in {reports.relative_to(ROOT)}/.")
+    say("Tests FAILED.")
+    return 1
 
 
 def is_known(label, tree):
@@ -78,7 +99,7 @@ def touched_labels(tag):
 def run_pytest(paths, env):
     """Run this repository's tests; return whether they passed."""
     say(f"This repository's tests on {env['SERIES_DB']}:")
-    command = [ensure(), "-m", "pytest", "-q", "-rs"]
+    command = [ensure(), "-m", "pytest", "-q", "-p", "tools.skips"]
     if ADOPTERS in paths:
         command.append("-s")  # The packages' suites say how far they are.
     else:
@@ -89,35 +110,65 @@ def run_pytest(paths, env):
     return run(*command, *paths, env=env, stdout=None).returncode == 0
 
 
-def run_each(labels, env, tag):
-    """Run labels after each patch, and each pull request. Yield if good."""
-    runs = [(f"after {line}", line.split()[0], []) for line in commits(tag)]
-    pulls = pull_requests()
-    for number, one in enumerate(pulls):
-        if one.needs != pulls[:number]:
-            paths = [path for part in (*one.needs, one) for path in part.patches]
-            runs.append((f"with {one.name} and only what it needs", tag, paths))
-    for what, commit, paths in runs:
-        say(f"\nTesting {what}")
+def steps(tag):
+    """
+    Yield (what it is, commit or tree): the series after each patch, and each
+    pull request with what it needs. Leave out the whole series, which "test"
+    runs, and what differs from others in docs/ only.
+    """
+    found = [(f"after {line}", line.split()[0]) for line in commits(tag)]
+    for one in pull_requests():
+        paths = [path for part in (*one.needs, one) for path in part.patches]
+        found.append((f"with {one.name} and only what it needs", patched(tag, paths)))
+    seen = {code_of(TIP)}
+    for what, tree in found:
+        code = code_of(tree)
+        if code not in seen:
+            yield what, tree
+        seen.add(code)
+
+
+def patched(tag, paths):
+    """Return the id of the tree of a commit with patches, in their order."""
+    with tempfile.TemporaryDirectory(prefix="series-") as temp:
+        env = {"GIT_INDEX_FILE": f"{temp}/index"}
+        git("read-tree", tag, env=env)
+        if paths:
+            git("apply", "--cached", "--whitespace=nowarn", *paths, env=env)
+        return git("write-tree", env=env)
+
+
+def code_of(tree):
+    """Return what is in a tree, without docs/, as text."""
+    lines = git("ls-tree", tree).splitlines()
+    return "\n".join(line for line in lines if not line.endswith("\tdocs"))
+
+
+def run_each(labels, env, tag, reports):
+    """Run labels on each of steps(). Yield whether they are good."""
+    say('What "test" runs, the series after its last patch, is left out.')
+    todo = list(steps(tag))
+    for number, (what, commit) in enumerate(todo, 1):
+        say(f"\n{number} of {len(todo)}: Testing {what}")
         with tree_of(commit) as tree:
-            if paths:
-                git("apply", "--whitespace=nowarn", *paths, cwd=tree)
             here = [label for label in labels if is_known(label, tree)]
-            good = not here or run_django(here, env, tree, "each")
+            path = reports / f"each-{number}"
+            good = not here or run_django(here, env, tree, path)
         if not good:
             say(f"FAILED {what}")
         yield good
 
 
-def run_django(labels, env, tree, name):
+def run_django(labels, env, tree, path):
     """
     Run Django's tests in a tree, or those with labels, and say what came out.
-    env: the database, the receivers. name: of files in .work. Return whether
-    nothing failed but what fails on unpatched Django, without receivers, too.
+    env: the database, the receivers. path: of the report, without an ending.
+    Return whether nothing failed but what fails on unpatched Django, without
+    receivers, too.
     """
     version = upstream()["version"]
     say(f"Django's {' '.join(labels) or 'whole suite'} on {env['SERIES_DB']}:")
-    lines = report_of(labels, env, tree, name)
+    lines = report_of(labels, env, tree, path)
     for line in lines:
         if line.get("outcome") == "excused":
             say(f"{line['test']}: fails, as expected: {line['text']}")
@@ -127,13 +178,14 @@ def run_django(labels, env, tree, name):
         if again:
             say(f"Running {len(again)} that failed on unpatched Django {version}:")
             env = {key: env[key] for key in env if key != "SERIES_RECEIVERS"}
-            known = dict(failures(report_of(again, env, unpatched, "unpatched")))
+            there = path.with_name(f"{path.name}-unpatched")
+            known = dict(failures(report_of(again, env, unpatched, there)))
     for label, text in failed:
         if label in known:
             say(f"{label}: fails on unpatched Django {version} too")
         else:
-            only = " WITH THE SERIES ONLY" * (label in again)
-            say(f"{label}: FAILS{only}\n{indent(text)}")
+            where = " WITH THE SERIES ONLY" if label in again else ""
+            say(f"{label}: FAILS{where}\n{indent(text)}")
     if lines:
         say(", ".join(f"{count} {word}" for word, count in lines[-1].items()))
     return bool(lines) and dict(failed).keys() <= known.keys()
@@ -144,16 +196,15 @@ def failures(lines):
     return [(x["test"], x["text"]) for x in lines if x.get("outcome") == "failed"]
 
 
-def report_of(labels, env, tree, name):
+def report_of(labels, env, tree, path):
     """Run tests, saying how far they are. Return the report if it's whole."""
-    WORK.mkdir(exist_ok=True)
-    path, log = WORK / f"{name}.jsonl", WORK / f"{name}.log"
-    path.write_bytes(b"")
+    report, log = path.with_suffix(".jsonl"), path.with_suffix(".log")
+    report.write_bytes(b"")
     # MySQL's clients copy the databases for parallel processes.
     copies = env["SERIES_DB"] in ("sqlite", "postgres") or shutil.which("mysqldump")
     command = [ensure(), "runtests.py", "--noinput", "--settings=databases"]
     command += [f"--parallel={PROCESSES if copies else 1}", *labels]
-    env = {**env, "SERIES_REPORT": str(path), "PYTHONPATH": f"{tree}:{SERIES}"}
+    env = {**env, "SERIES_REPORT": str(report), "PYTHONPATH": f"{tree}:{SERIES}"}
     options = {"env": clean_environment(**env), "stdin": subprocess.DEVNULL}
     started, status, lines = time.monotonic(), None, []
     with log.open("wb") as output:
@@ -164,7 +215,7 @@ def report_of(labels, env, tree, name):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 status = process.wait(PROGRESS_SECONDS)
             # The last line may not be whole yet.
-            text = path.read_text(encoding="utf-8").rpartition("\n")[0]
+            text = report.read_text(encoding="utf-8").rpartition("\n")[0]
             lines = [json.loads(line) for line in text.splitlines()]
             if status is None and lines:
                 seconds, total = time.monotonic() - started, lines[0]["found"]

@@ -9,9 +9,10 @@ from argparse import Namespace
 import pytest
 
 from benchmarks import counts, text
-from tools import bench
+from tools import DJANGO, ROOT, bench
 from tools.checkout import state
-from tools.git import DJANGO, ROOT, Error, run, tree_of, upstream
+from tools.common import Error, run, upstream
+from tools.git import tree_of
 
 UPDATE = "        with transaction.mark_for_rollback_on_error(using=compiler.using):\n"
 CLONE = f"        self._clone()\n{UPDATE}"
@@ -22,7 +23,7 @@ needs_checkout = pytest.mark.skipif(
     or not (DJANGO / ".git").is_dir()
     or state() != ""
     or not shutil.which("valgrind"),
-    reason="it takes minutes (set SERIES_SLOW), or there is no valgrind or django/",
+    reason="takes minutes, and needs SERIES_SLOW=1 and valgrind",
 )
 
 

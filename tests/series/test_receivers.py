@@ -11,8 +11,8 @@ import subprocess
 
 import pytest
 
+from tools import DJANGO
 from tools.environment import PYTHON
-from tools.git import DJANGO
 from tools.suite import SERIES
 
 needs_django = pytest.mark.skipif(

@@ -6,9 +6,11 @@ import sys
 
 import pytest
 
+from tools import DJANGO, ROOT
 from tools.checkout import state
+from tools.common import clean_environment, upstream
 from tools.environment import PYTHON
-from tools.git import DJANGO, ROOT, clean_environment, tree_of, upstream
+from tools.git import tree_of
 from tools.suite import SERIES, touched_labels
 
 pytestmark = pytest.mark.skipif(

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from tools import DJANGO
 from tools.checkout import base
-from tools.git import DJANGO, clean_environment, tree_of
+from tools.common import clean_environment
+from tools.git import tree_of
 
 SERIES = Path(__file__).parent
 LABELS = os.environ.get("SERIES_STATEMENTS", "update").split()
@@ -67,7 +69,9 @@ def test_same_statements(tmp_path):
     assert not other
 
 
-@pytest.mark.skipif("SERIES_SLOW" not in os.environ, reason="SERIES_SLOW isn't set")
+@pytest.mark.skipif(
+    "SERIES_SLOW" not in os.environ, reason="takes minutes, and needs SERIES_SLOW=1"
+)
 def test_difference(tmp_path):
     """A statement that differs is found."""
     with tree_of(base()) as tree:

@@ -2,8 +2,12 @@
 
 import json
 import sys
+from subprocess import CompletedProcess
+
+import pytest
 
 from conftest import EMPTY, write_script
+from tools.common import Error, must
 
 VERSION = ".".join(map(str, sys.version_info[:2]))
 ENSURE = "import sys; from tools.environment import ensure; ensure(*sys.argv[1:])"
@@ -86,3 +90,20 @@ def test_newest_python(repo, tmp_path):
     said = ensure(repo, PATH=path, PYENV_ROOT=str(tmp_path))
     assert f"Making .venv with {new}" in said
     assert "can't make .venv" in said and not groups(repo)
+
+
+def test_full_disk():
+    """Who has a full disk is told that, whatever the advice would be."""
+    said = "OSError: [Errno 28] No space left on device"
+    with pytest.raises(Error, match="Make room") as caught:
+        must(CompletedProcess([], 1, "", said), "pip could not", "Get an index.")
+    assert "an index" not in str(caught.value)
+
+
+def test_another_base(repo):
+    """Another base of the same Python leaves .venv, and is its only Django."""
+    repo.edit("upstream.toml", 'version = "6.1.3"', 'version = "6.1.4"')
+    assert ensure(repo) == ""
+    assert groups(repo) == {"django", *EMPTY}
+    names = [x.parent.name for x in repo.root.glob(".venv/**/django-*/METADATA")]
+    assert names == ["django-6.1.4.dist-info"]

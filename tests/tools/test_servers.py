@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from conftest import write_script
-from tools.git import Error
+from tools.common import Error
 from tools.servers import started
 
 # The programs that make the data and that serve, and what a server answers.
@@ -125,6 +125,8 @@ def test_not_available(copy, place):
     assert "initdb failed:\n  cannot" in output and "SERIES_POSTGRES_URL" in output
     assert "install postgresql" in output and not os.listdir(place / "temp")
     copy.edit("tools/servers.py", "mariadbd", "nosuch")
+    # It's looked for before the driver is built.
+    (copy.root / "requirements" / "mysql.txt").write_text("nosuch==1.0\n")
     output = copy.bad("test", "--db", "mariadb")
     assert "is not installed" in output and "install mariadb-server" in output
     install(place, "mysql", version="99-MariaDB")

@@ -2,9 +2,13 @@
 
 import json
 import signal
+import subprocess
 import sys
+import time
 
 import pytest
+
+from conftest import ROOT
 
 TEST = "update.tests.UpdateTests.test_update"
 UPDATE, OTHER = "django/tests/update/tests.py", "django/tests/other/tests.py"
@@ -35,11 +39,20 @@ def test_labels(repo):
     output = repo.good("test", "update")
     assert "Django's update on sqlite" in output
     assert "2 passed, 0 failed, 1 skipped\n" in output and "The tests passed." in output
-    text = (repo.root / ".work" / "tests.jsonl").read_text()
+    assert not [*repo.root.glob(".work/test-*")]
+    # What is left to look at if a test fails.
+    break_test(repo, OTHER)
+    output = repo.bad("test", "update", "other")
+    (place,) = repo.root.glob(".work/test-*")
+    assert f"is in .work/{place.name}/" in output
+    text = (place / "tests.jsonl").read_text()
     first, *tests, last = [json.loads(line) for line in text.splitlines()]
-    assert first == {"found": 3} and last == {"passed": 2, "failed": 0, "skipped": 1}
+    assert first == {"found": 5} and last == {"passed": 2, "failed": 1, "skipped": 2}
     assert {"test": TEST, "outcome": "passed", "text": ""} in tests
-    assert [x["text"] for x in tests if x["outcome"] == "skipped"] == ["always"]
+    assert [x["text"] for x in tests if x["outcome"] == "skipped"] == ["always"] * 2
+    # The next run deletes it, when that run has ended.
+    repo.bad("test", "other")
+    assert not place.exists()
 
 
 def test_failures(repo):
@@ -77,22 +90,79 @@ def test_failures(repo):
     assert "Django's whole suite on sqlite" in output and "1 failed" in output
 
 
+SKIPS = """
+import pytest
+
+def test_one():
+    pytest.skip("needs this")
+
+@pytest.mark.skipif(True, reason="needs that")
+@pytest.mark.parametrize("number", range(3))
+def test_three(number):
+    pass
+"""
+
+
+def test_skips(tmp_path):
+    """What tests need that were skipped has a line each, with their number."""
+    (tmp_path / "test_skips.py").write_text(SKIPS)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tools.skips", tmp_path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "3 skipped: needs that\n1 skipped: needs this\n" in done.stdout
+
+
 def test_each(repo):
-    """The touched labels are run after each patch, and for each directory."""
+    """
+    The touched labels are run after each patch, and for each directory, but
+    not twice on the same code, and not on what "test" runs.
+    """
     repo.edit("patches/series.toml", 'after = ["lines"]', "after = []")
     good = (repo.checkout / "django" / "query.py").read_text()
     repo.commit("Broke.", {"django/query.py": "x"})
+    repo.commit("Described.", {"docs/new.txt": "x"})
     repo.commit("Mended.", {"django/query.py": good})
     output = repo.bad("test", "--each")
-    lines, first, second, broken, mended = output.split("\nTesting after ")[1:]
+    lines, first, broken, alone = output.split(": Testing ")[1:]
+    assert "1 of 4" in output and "Sent the signals" not in output
     assert "Changed a line." in lines and "1 passed, 0 failed, 1 skipped" in lines
     # The tree of the first patch does not have the test of the second.
     assert "Added the signals." in first and "1 passed, 0 failed, 1 skipped" in first
-    assert "Sent the signals" in second and "2 passed, 0 failed, 1 skipped" in second
     # What one breaks is named, also if a later one mends it.
     assert output.count("FAILED after") == 1 and "FAILED after" in broken
-    alone = mended.partition("\nTesting with signals and only what it needs\n")[2]
+    assert alone.startswith("with signals and only what it needs\n")
     assert "2 passed, 0 failed, 1 skipped" in alone
+
+
+WAIT = """import os, time
+        end = time.monotonic() + 300
+        while not os.path.exists("go") and time.monotonic() < end:
+            time.sleep(0.1)
+        pass"""
+
+
+def test_two_at_once(repo):
+    """
+    Readers of django/ run at once, each with its own files. What changes it
+    waits for none of them: it's refused, and so are they while it is at work.
+    """
+    break_test(repo, OTHER, WAIT)
+    command = sys.executable, repo.root / "series.py", "test", "other"
+    process = repo.start(*command)
+    deadline = time.monotonic() + 60
+    while not [*repo.root.glob(".work/test-*/tests.jsonl")]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert "2 passed, 0 failed, 1 skipped\n" in repo.good("test", "update")
+    repo.good("check")
+    for command in ("apply", "export", "rebase .", "version 7.0", "pr lines ."):
+        assert "another series.py is at work" in repo.refuses(*command.split())
+    # Nor is .venv made anew below its feet.
+    with (repo.root / "requirements" / "django.txt").open("a") as file:
+        file.write("second==1.0\n")
+    assert "another series.py is at work" in repo.refuses("test", "update")
+    (repo.checkout / "tests" / "go").touch()
+    output, _ = process.communicate()
+    assert "1 passed, 0 failed, 1 skipped\n" in output and not process.returncode
 
 
 def test_wrong_labels(repo):

@@ -44,7 +44,7 @@ SET_UP = {
 
 both_signals = pytest.mark.parametrize("signal", SIGNALS.values(), ids=SIGNALS)
 has_server = pytest.mark.skipif(
-    VENDOR == "sqlite", reason="there is no server that could end a connection"
+    VENDOR == "sqlite", reason="needs a server: test --db NAME"
 )
 
 
@@ -291,7 +291,7 @@ def test_receiver_raises(signal, call, block, error, rows, stored):
     on if there's a savepoint.
     """
     if call is aupdate and isinstance(error, KeyboardInterrupt):
-        pytest.skip("it would end the event loop")
+        pytest.skip("an interrupt would end the event loop")
     before = stored()
     error.__context__ = error.__cause__ = None
     # The second of three batches.

@@ -7,7 +7,7 @@ from django.db.models.signals import post_update
 from live.models import Account, Owner, TextKey
 
 pytestmark = pytest.mark.skipif(
-    connection.vendor != "mysql", reason="it's about MySQL and MariaDB"
+    connection.vendor != "mysql", reason="needs test --db mariadb, or mysql"
 )
 
 

@@ -17,7 +17,7 @@ from django.db.models.signals import post_update, pre_delete, pre_update
 from live.models import Account, SpecialAccount
 
 pytestmark = pytest.mark.skipif(
-    connection.vendor != "sqlite", reason="it's about the locks of SQLite"
+    connection.vendor != "sqlite", reason="needs test, without --db"
 )
 # How long one connection waits for the other one to read before it writes. The
 # first is for tests in which the other one can't read yet, and the second for

@@ -19,7 +19,7 @@ from live import naive
 from live.models import Account, East, Owner, SpecialAccount, West
 
 pytestmark = pytest.mark.skipif(
-    connection.vendor == "sqlite", reason="it has one writer: test_sqlite_writers.py"
+    connection.vendor == "sqlite", reason="needs a server: test --db NAME"
 )
 POSTGRES = connection.vendor == "postgresql"
 TOKEN = "updated"

@@ -1,15 +1,11 @@
-"""The branch that "pr" makes in a clone; "rebase" and "version"."""
-
-import hashlib
-import re
+"""The branch that "pr" makes in a clone."""
 
 import pytest
 
-from conftest import ALONE, SDIST, SECOND, SUBJECTS
+from conftest import SUBJECTS, write_files
 
 BRANCH = "ticket_22543_signals"
 QUERY = "django/query.py"
-NEXT = "6.1.4"
 NOTES = "docs/releases/6.2.txt"
 
 
@@ -17,13 +13,6 @@ def log(repo, clone, branch=BRANCH, pretty="%s"):
     """Return the commits of a branch, newest first."""
     args = ("log", f"--format={pretty}", f"main..{branch}")
     return repo.git(*args, cwd=clone).splitlines()
-
-
-def resolve(repo, room):
-    """Resolve the conflict in query.py."""
-    text, new = (room / QUERY).read_text(), '    return "sent loudly"'
-    (room / QUERY).write_text(re.sub("(?s)<<<<<<<.*>>>>>>>[^\n]*", new, text))
-    repo.git("add", QUERY, cwd=room)
 
 
 def test_branch(repo, clone):
@@ -59,6 +48,54 @@ def test_branch(repo, clone):
     commits = ["Fixed #22543 -- Did signals.", SUBJECTS[1], "Fixed #1 -- Did lines."]
     assert log(repo, clone) == commits
     assert NOTES in repo.git("show", "--name-only", f"{BRANCH}~1", cwd=clone)
+
+
+def test_layers(repo, clone):
+    """
+    Layers may have the same ticket. Each becomes one commit, with the title of
+    its pull request and the body of the commit that it's about, whatever docs
+    follow; one that needs a layer needs what is below that, too.
+    """
+    with (repo.patches / "series.toml").open("a") as file:
+        for name, after in (("more", "signals"), ("howto", "more"), ("other", "lines")):
+            row = f'name = "{name}"\nafter = ["{after}"]\nticket = 22543\n'
+            file.write(f"\n[[pull_request]]\n{row}")
+    for name, files in (
+        ("more", {"django/more.py": "MORE = 1\n"}),
+        ("more", {"docs/more.txt": "Docs.\n"}),
+        ("howto", {"docs/howto.txt": "How to.\n"}),
+        ("other", {"django/other.py": "OTHER = 1\n"}),
+    ):
+        (path,) = files
+        verb = "Fixed" if path == "django/more.py" else "Refs"
+        repo.commit(f"{verb} #22543 -- Added {path}.\n\nA body of {path}.", files)
+        repo.good("export", "--to", name)
+        text = (repo.patches / "lines" / "pull-request.md").read_text()
+        text = text.replace("Fixed #1 -- Did lines", f"Refs #22543 -- Did {name}")
+        (repo.patches / name / "pull-request.md").write_text(text)
+    # What is in patches-main/ is for main only.
+    fixup = repo.shell("git format-patch -1 --stdout HEAD~1 | sed /^Sub/!s/how/help/g")
+    fixup = fixup.replace("[PATCH] ", "[PATCH] fixup! ")
+    write_files(repo.root, {"patches-main/howto/0001-fixup.patch": fixup + "\n"})
+    repo.good("check")
+    output = repo.run("lint", "--no-docs")[1]
+    assert output.count("message: passed") == 7
+    first = ["Fixed #1 -- Did lines."]
+    layers = [f"Refs #22543 -- Did {name}." for name in ("howto", "more")]
+    layers += ["Fixed #22543 -- Did signals.", *first]
+    for name, subjects in (
+        ("lines", first),
+        ("howto", layers),
+        ("other", ["Refs #22543 -- Did other.", *first]),
+    ):
+        repo.good("pr", name, str(clone))
+        ticket = 1 if name == "lines" else 22543
+        assert log(repo, clone, f"ticket_{ticket}_{name}") == subjects
+    more = repo.git("log", "-1", "--format=%b", "ticket_22543_howto~1", cwd=clone)
+    assert more == "A body of django/more.py."
+    files = ("show", "--format=", "--name-only", "ticket_22543_howto")
+    assert repo.git(*files, cwd=clone) == "docs/helpto.txt\ndocs/howto.txt"
+    assert "All patches apply" in repo.good("rebase", str(clone))
 
 
 def test_independent_without_a_ticket(repo, clone):
@@ -113,94 +150,7 @@ def test_wrong_arguments(repo, clone):
     assert "nope is none of lines, signals" in repo.refuses("pr", "nope", str(clone))
     for where in ("/nowhere", str(repo.checkout)):
         assert "of Django" in repo.refuses("pr", "signals", where)
-    for target in ("nonsense", ".", "6.1.99"):
-        assert "of Django" in repo.refuses("rebase", target)
     repo.env = {name: repo.env[name] for name in repo.env if "GIT_" not in name}
-    assert "you are the author" in repo.refuses("pr", "signals", str(clone))
-
-
-def test_main_has_moved(repo, clone):
-    """Git merges what it can, and others' notes; the clone stays as it is."""
-    notes = f"sed -i '3s/[.]*$/Others./' {NOTES}"
-    repo.shell(f"{notes}; sed -i 's/= 13$/= 130/' {QUERY}; git commit -qam X", clone)
-    there, patches = repo.contents(clone), repo.series()
-    assert "All patches apply" in repo.good("rebase", str(clone), "main")
-    after = repo.contents()
-    repo.good("rebase", str(clone))
-    assert (repo.contents(), repo.contents(clone)) == (after, there)
-    assert repo.series() == patches
-    assert not (repo.root / ".work" / "upstream").exists()
-
-
-def test_main_conflict(repo, clone):
-    """
-    A conflict names the patch and the file, and changes nothing. What is
-    resolved becomes a patch for main by the commands that are given.
-    """
-    repo.shell(f"sed -i s/quiet/silent/ {QUERY}; git commit -qam X", clone)
-    before, patches = repo.contents(), repo.series()
-    output = repo.bad("rebase", str(clone))
-    assert f"signals does not apply: {SUBJECTS[2]}" in output and QUERY in output
-    assert repo.contents() == before
-    room = repo.root / ".work" / "upstream" / "django"
-    resolve(repo, room)
-    for line in output.replace("FILES", ".").splitlines():
-        if line.startswith("  git "):
-            repo.shell(line, room)
-    (path,) = (repo.root / "patches-main" / "signals").glob("*-Fixed-22543*")
-    assert '"silent"\n+    return "sent loudly"' in path.read_text()
-    repo.good("rebase", str(clone))
-    repo.good("check")
-    assert repo.series() == patches
-
-
-def test_release(repo, tmp_path):
-    """
-    The base and the patches become those of a release. Where git stops in
-    django/, nothing is written until that is resolved.
-    """
-    sdist = tmp_path / f"django-{NEXT}.tar.gz"
-    repo.env.update(PIP_FIND_LINKS=str(tmp_path), GIT_EDITOR="true")
-    repo.shell(
-        f"""tar -xf "$ROOT/.work/{SDIST}"; mv django-* django-{NEXT}; cd django-{NEXT}
-        sed -i s/6.1.3/{NEXT}/ *.py *.toml PKG-INFO
-        sed -i 's/= 9$/= 99/;s/quiet/silent/' {QUERY}
-        cd ..; tar -czf {sdist} django-{NEXT}""",
-        tmp_path,
-    )
-    repo.shell("git rm -q extras/run; git commit -qm Mine.")
-    assert "django/ and patches/ differ" in repo.refuses("rebase", NEXT)
-    repo.git("reset", "--quiet", "--hard", "HEAD~1")
-    toml, before = (repo.root / "upstream.toml").read_text(), repo.series()
-    output = repo.bad("rebase", NEXT)
-    assert QUERY in output and "rebase --continue" in output
-    repo.bad("rebase", NEXT)
-    assert (repo.root / "upstream.toml").read_text() == toml
-    assert repo.series() == before
-    resolve(repo, repo.checkout)
-    repo.git("rebase", "--continue")
-    repo.good("rebase", NEXT)
-    toml, after = (repo.root / "upstream.toml").read_text(), repo.series()
-    assert hashlib.sha256(sdist.read_bytes()).hexdigest() in toml
-    assert repo.git("rev-parse", f"upstream/{NEXT}^{{tree}}") in toml
-    assert "LINE_9 = 99" in (repo.checkout / QUERY).read_text()
-    assert after.keys() == before.keys() and after[ALONE] != before[ALONE]
-    assert b'"silent"\n+    return "sent loudly"' in after[SECOND]
-    repo.good("check")
-
-
-def test_version(repo, clone):
-    """One command changes the version in all that follows from it."""
-    doc = '"""\n.. versionadded:: 6.2\n"""\n'
-    repo.commit(SUBJECTS[2], {"django/doc.py": doc}, "--amend")
-    repo.good("export")
-    repo.good("version", "7.0")
-    assert 'lands = "7.0"' in (repo.patches / "series.toml").read_text()
-    assert b"\n+.. versionadded:: 7.0\n" in repo.series()[SECOND]
-    for path in repo.root.glob("patches*/*/*.patch"):
-        assert "6.2" not in path.read_text()
-    repo.good("check")
-    assert "isn't like 6.2" in repo.refuses("version", "seven")
-    script = "cd docs/releases; sed s/6.2/7.0/ 6.2.txt >7.0.txt; git add 7.0.txt"
-    repo.shell(f"{script}; git commit -qm X", clone)
-    repo.good("rebase", str(clone))
+    # Nor is one made up of what the machine knows.
+    output = repo.refuses("pr", "signals", str(clone), EMAIL="bea@example.com")
+    assert "you are the author" in output
