@@ -419,13 +419,13 @@ def test_naive_original_filter(other):
     assert updated() - announced == {rows.c.pk}
 
 
-def test_naive_lock_through_distinct(other):
+def test_naive_lock_through_subquery(other):
     """If a subquery reads a snapshot, as on MySQL, a row is overwritten."""
     if POSTGRES or connection.mysql_is_mariadb:
         pytest.skip("subqueries of statements that lock don't read a snapshot")
     rows = Rows()
     queryset = FILTERS["distinct"]()
-    with naive.rows_locked_through_distinct(), receivers(Account) as announced:
+    with naive.rows_locked_through_subquery(), receivers(Account) as announced:
         update_that_waits(
             other, rows, lambda: queryset.update(name=TOKEN), "REPEATABLE READ"
         )
