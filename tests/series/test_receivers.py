@@ -1,4 +1,4 @@
-"""The receivers in receivers.py: live/test_audit.py has what the audit finds."""
+"""How receivers.py is connected: live/test_audit.py has what the audit finds."""
 
 import json
 import os
