@@ -1,4 +1,4 @@
-"""How receivers.py is connected: live/test_audit.py has what the audit finds."""
+"""How receivers.py is connected. live/test_audit.py has what it finds."""
 
 import json
 import os

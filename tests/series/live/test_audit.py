@@ -211,6 +211,17 @@ EXECUTE = "connection.cursor().execute('UPDATE live_account SET points = 1')"
 SEND = "pre_update.send(sender=Account, values={}, queryset=Account.objects.all())"
 
 
+def executed_twice():
+    execute = SQLUpdateCompiler.execute_returning_sql
+
+    def twice(self, fields):
+        execute(self, fields)
+        return execute(self, fields)
+
+    with patch.object(SQLUpdateCompiler, "execute_returning_sql", twice):
+        update()
+
+
 class OtherQuerySet(QuerySet):
     pass
 
@@ -275,6 +286,10 @@ BROKEN = {
     "pk_set is set()": post(pk_set=set()),
     "pk_set is [1, 2, 5]": post(pk_set=sorted),
     "update() of live.Account: 3 rows, pk_set {1}": post(pk_set={1}),
+    "pk_set {7} has other keys": post(
+        lambda: Account.objects.filter(pk=2).update(id=3), pk_set={7}
+    ),
+    "a second UPDATE: ": executed_twice,
     "not an UPDATE of live_account: UPDATE ": with_other_sql,
     "values {'name': 'y'}, its child's are {'name': 'x'}": pre(
         children, to=Account, values={"name": "y"}

@@ -100,7 +100,7 @@ def write_app(directory):
 
 @pytest.fixture(scope="module")
 def app(_databases, tmp_path_factory):
-    """Install the app. Return its module signals, which has its models, too."""
+    """Install the app. Return its module signals, which has its models."""
     directory = tmp_path_factory.mktemp("howto")
     write_app(directory / "myapp")
     with ExitStack() as stack:
@@ -169,7 +169,7 @@ def test_cache(page):
             assert page.get_points(account.pk) == total["total"]
 
 
-def test_modified(page):
+def test_modified(page, connect):
     """The field is set by every update, but not for given values."""
     awards, one = page.PointAward.objects, page.one
 
@@ -186,15 +186,20 @@ def test_modified(page):
         change()
         assert modified() > before
     assert one.modified == modified()
+    # A child is saved for each of its tables.
+    page.BonusAward.objects.create(account=page.ann, points=1)
+    connect(signals.pre_update, page.set_modified, page.BonusAward)
     given = timezone.now().replace(year=2020, microsecond=0)
     awards.update(modified=given)
     assert modified() == given
-    fixture = serializers.serialize("json", awards.all())
+    fixture = serializers.serialize(
+        "json", [*awards.all(), *page.BonusAward.objects.all()]
+    )
     awards.update(points=3)
     assert modified() > given
     for saved in serializers.deserialize("json", fixture):
         saved.save()
-    assert modified() == given
+    assert set(awards.values_list("modified", flat=True)) == {given}
 
 
 def test_audit_trail(page):
@@ -206,22 +211,25 @@ def test_audit_trail(page):
     def view(request):
         awards.filter(pk=two.pk).update(points=6)
 
+    middleware = page.current_request_middleware(view)
+
     async def serve():
-        middleware = page.current_request_middleware(view)
         await sync_to_async(middleware)(SimpleNamespace(user=user))
 
     awards.filter(points=1).update(points=F("points") + 10)
     two.points = 5
     two.save()
-    asyncio.run(serve())
+    middleware(SimpleNamespace(user="B"))
     view(None)
+    asyncio.run(serve())
     page.ann.delete()
     trail = page.OldPointAward.objects.order_by("pk")
     assert list(trail.values_list("award_id", "points", "changed_by")) == [
         (one.pk, 1, ""),
         (two.pk, 2, ""),
-        (two.pk, 5, "A"),
+        (two.pk, 5, "B"),
         (two.pk, 6, ""),
+        (two.pk, 6, "A"),
         (one.pk, 11, ""),
         (two.pk, 6, ""),
     ]

@@ -14,6 +14,7 @@ script that makes it fail is printed with the outcome of each line, and run
 first the next time. SERIES_SEQUENCES is the number of sequences.
 """
 
+import itertools
 import os
 import re
 import uuid
@@ -26,24 +27,10 @@ from types import SimpleNamespace
 from unittest import mock
 
 import pytest
-from django.core.exceptions import (
-    MultipleObjectsReturned,
-    ObjectDoesNotExist,
-    ObjectNotUpdated,
-)
+from django import db
+from django.core import exceptions
 from django.core.management.color import no_style
-from django.db import (
-    IntegrityError,
-    NotSupportedError,
-    OperationalError,
-    connection,
-    connections,
-)
-from django.db import models as django_models
-from django.db import (
-    router,
-    transaction,
-)
+from django.db import connection, connections, router, transaction
 from django.db.models import F, functions
 from django.db.models.signals import post_delete, post_save, post_update, pre_update
 from hypothesis import HealthCheck, Phase, given, note, settings
@@ -220,18 +207,15 @@ class Mirror:
     @contextmanager
     def connected(self):
         """Connect the receivers for all models, or for each one."""
-        self.senders = [None]
-        if self.plan.connect == "each":
-            self.senders = [
-                model
-                for model in vars(models).values()
-                if hasattr(model, "_meta") and model.__name__ != self.plan.deaf
-            ]
+        senders = [None]
+        if self.plan.deaf:
+            every = [one for one in vars(models).values() if hasattr(one, "_meta")]
+            senders = [one for one in every if one.__name__ != self.plan.deaf]
         connecting = [
             (post_save, self.post_save, [None]),
             (post_delete, self.post_delete, [None]),
-            (post_update, self.post_update, self.senders),
-            (pre_update, self.pre_update, self.senders if self.plan.pre else []),
+            (post_update, self.post_update, senders),
+            (pre_update, self.pre_update, senders if self.plan.pre else []),
         ]
         with ExitStack() as stack:
             for signal, receiver, senders in connecting:
@@ -258,7 +242,18 @@ class Mirror:
         elif self.plan.style == "on_commit":
             copy = partial(self.copy, model, queryset, keys)
             return transaction.on_commit(copy, using=self.plan.using)
+        else:
+            self.check_values(queryset, values)
         self.copy(model, queryset, keys)
+
+    def check_values(self, queryset, values):
+        """Check that the plain values are what was written."""
+        for name, value in values.items():
+            field = queryset.model._meta.get_field(name)
+            if not (field.is_relation or hasattr(value, "resolve_expression")):
+                found = set(queryset.values_list(name, flat=True))
+                if found != {value}:
+                    raise Stale(f"{name} is {found}, {value!r} was sent")
 
     def copy(self, model, queryset, keys):
         """Replace the rows with these keys by those of the queryset."""
@@ -337,13 +332,13 @@ class Skip(Exception):
 
 # What lines may raise. Then they must not have changed anything.
 EXPECTED = (
-    IntegrityError,
-    NotSupportedError,
+    db.IntegrityError,
+    db.NotSupportedError,
     # MySQL itself can't update a table that a subquery selects from.
-    *([OperationalError] if MYSQL else []),
-    ObjectNotUpdated,
-    ObjectDoesNotExist,
-    MultipleObjectsReturned,
+    *([db.OperationalError] if MYSQL else []),
+    exceptions.MultipleObjectsReturned,
+    exceptions.ObjectDoesNotExist,
+    exceptions.ObjectNotUpdated,
     Fault,
     IndexError,
     Skip,
@@ -371,9 +366,8 @@ class Plan:
     style: str
     # Whether the mirror listens to pre_update, too.
     pre: bool
-    # Whether the receivers are connected for "all" models, or for "each".
-    connect: str
-    # The name of the model without receivers of updates, or None.
+    # None if the receivers are connected for all models at once; else the name
+    # of the only model without receivers of updates, or "nobody".
     deaf: str
     families: list
     steps: list
@@ -404,7 +398,7 @@ class Script:
         self.writers = 0
         self.names = {
             **vars(functions),
-            **vars(django_models),
+            **vars(db.models),
             **vars(models),
             **{name: getattr(self, name) for name in self.CALLED.split()},
             "UUID": uuid.UUID,
@@ -439,11 +433,7 @@ class Script:
 
     @contextmanager
     def connected(self, signal, sender, receiver):
-        """Connect a receiver; the mirror's pre_update is the last to run."""
         signal.connect(receiver, sender=sender, weak=False)
-        for one in self.mirror.senders if self.plan.pre else ():
-            pre_update.disconnect(self.mirror.pre_update, sender=one)
-            pre_update.connect(self.mirror.pre_update, sender=one)
         self.receivers += 1
         try:
             yield
@@ -535,35 +525,33 @@ class Script:
             exec(statement, self.names)
         return eval(expression, self.names)
 
+    def is_comparable(self, code):
+        """Return whether a line must do the same without receivers."""
+        # An instance that's kept would be another one after that, and
+        # select_for_update() wants a transaction. Without RETURNING, SQLite
+        # evaluates a subquery of the table while it updates that.
+        others = "kept|for_update"
+        if connection.vendor == "sqlite":
+            others += "|Exists|owner__account"
+        return self.strict and not self.receivers and not re.search(others, code)
+
     def run_code(self, code):
         self.say(code)
         line = len(self.log) - 1
         before = self.snapshot()
-        # An instance that's kept would be another one after that, and
-        # select_for_update() wants a transaction. Without RETURNING, SQLite
-        # 3.40 evaluates a subquery of the table while it updates that.
-        is_comparable = self.strict and not (
-            self.receivers or re.search("kept|for_update", code)
-        )
-        if connection.vendor == "sqlite" and re.search("Exists|owner__account", code):
-            is_comparable = False
-        unheard = self.run_unheard(code) if is_comparable else None
-        # With receivers, MySQL can if the rows are selected first.
-        is_comparable = is_comparable and not isinstance(unheard, OperationalError)
+        unheard = self.run_unheard(code) if self.is_comparable(code) else None
         self.restore(before)
+        # Before save() inserts, it commits what receivers of its update wrote.
+        # They aren't to blame if there's an error after that.
+        whole = transaction.atomic(using=self.using) if self.writers else nullcontext()
         try:
-            # Before save() inserts, it commits what receivers of its update
-            # wrote. They aren't to blame if there's an error after that.
-            with (
-                transaction.atomic(using=self.using) if self.writers else nullcontext()
-            ):
+            with whole:
                 result = self.execute(code)
         except EXPECTED as exc:
             self.log[line] += f"  # {type(exc).__name__}: {exc}".partition("\n")[0]
             self.restore(before)
             self.compare()
-            if is_comparable and type(unheard) is not type(exc):
-                raise Wrong(f"{unheard!r} without receivers") from exc
+            self.check_result(unheard, exc)
             if self.depth:
                 raise
         except Exception as exc:
@@ -571,14 +559,14 @@ class Script:
             raise
         else:
             self.log[line] += f"  # {result}".partition("\n")[0]
-            if is_comparable:
-                self.check_result(unheard, (result, self.mirror.stored()), before)
+            if unheard:
+                self.check_result(unheard, result, self.mirror.stored(), before)
             self.compare()
 
     def run_unheard(self, code):
         """
         Run the line without receivers of updates, and roll it back. Return its
-        result and the rows, or its exception.
+        result or exception, and the rows.
         """
         with (
             mock.patch.object(pre_update, "receivers", []),
@@ -592,43 +580,38 @@ class Script:
                     self.connection.check_constraints()
                 return result, self.mirror.stored()
             except EXPECTED as exc:
-                return exc
+                return exc, None
             finally:
                 transaction.set_rollback(True, using=self.using)
                 for signal in (pre_update, post_update):
                     signal.sender_receivers_cache.clear()
 
-    def check_result(self, unheard, heard, before):
+    def check_result(self, unheard, result, stored=None, before=None):
         """Check that a line did the same without receivers."""
-        if isinstance(unheard, Exception):
-            raise Wrong(f"{unheard!r} without receivers")
-        # The others have instances, which may be new ones.
-        is_number = isinstance(heard[0], int) or repr(heard[0]).endswith("})")
-        if is_number and unheard[0] != heard[0]:
-            raise Wrong(f"{unheard[0]} without receivers, {heard[0]} with them")
-        for model, known in before.items():
-            # New rows have other automatic keys.
-            rows, others = (
-                {
-                    key: row
-                    for key, row in tables[model].items()
-                    if key in known or not model._meta.auto_field
-                }
-                for tables in (unheard[1], heard[1])
-            )
-            if rows != others and not self.has_new_keys(rows, others):
+        # With receivers, MySQL can do more if the rows are selected first.
+        if unheard is None or isinstance(unheard[0], db.OperationalError):
+            return
+        found = unheard[0]
+        if isinstance(result, Exception) or isinstance(found, Exception):
+            same = type(result) is type(found)
+        else:
+            # The others have instances, which may be new ones.
+            is_number = isinstance(result, int) or repr(result).endswith("})")
+            same = not is_number or result == found
+        if not same:
+            raise Wrong(f"{found!r} without receivers, {result!r} with them")
+        for model, known in (before or {}).items():
+            rows, others = unheard[1][model], stored[model]
+            if model._meta.auto_field:
+                # New rows have other keys.
+                rows, others = (
+                    {key: table[key] for key in table.keys() & known.keys()}
+                    for table in (rows, others)
+                )
+            values = itertools.chain(*rows.values(), *others.values())
+            new = any(isinstance(one, int) and one >= FIRST_AUTO_PK for one in values)
+            if rows != others and not new:
                 raise Wrong(f"{model.__name__}: {rows} without receivers, not {others}")
-
-    def has_new_keys(self, *tables):
-        """
-        Return whether a row was made with, or refers to, an automatic key.
-        """
-        return any(
-            isinstance(value, int) and value >= FIRST_AUTO_PK
-            for rows in tables
-            for row in rows.values()
-            for value in row
-        )
 
     def run_atomic(self, block, body):
         before = self.snapshot()
@@ -1036,6 +1019,16 @@ MODEL.objects.bulk_update([o, *pick(MODEL, {i})], FIELDS, batch_size={size})
 """.split("\n")[1:-1]
 
 
+def update_of(draw, family, model):
+    """A call of update()."""
+    filters, values = UPDATES[family][model]
+    links = draw(st.lists(one_of(filters), max_size=3))
+    # Some methods refuse to be called after values().
+    links.sort(key=lambda link: link.startswith(".values"))
+    start = draw(one_of([f"{model}.objects", *STARTS.get(model, ())]))
+    return f"{start}{''.join(links)}.update({', '.join(draw(some_of(values)))})"
+
+
 @st.composite
 def lines(draw, families):
     """One operation."""
@@ -1044,17 +1037,12 @@ def lines(draw, families):
     if kind > 6:
         return draw(one_of(OPERATIONS[family]))
     model = draw(st.sampled_from(list(UPDATES[family])))
-    filters, values = UPDATES[family][model]
     if kind == 6:
         return f"get({model}, {draw(PLACES['i'])}).delete()"
-    values = draw(some_of(values))
     # A row of Corner may have two rows of Top, of which an instance has one.
     if kind < 4 or model == "Corner":
-        links = draw(st.lists(one_of(filters), max_size=3))
-        # Some methods refuse to be called after values().
-        links.sort(key=lambda link: link.startswith(".values"))
-        start = draw(one_of([f"{model}.objects", *STARTS.get(model, ())]))
-        return f"{start}{''.join(links)}.update({', '.join(values)})"
+        return update_of(draw, family, model)
+    values = draw(some_of(UPDATES[family][model][1]))
     # bulk_update() refuses primary keys.
     names = [name for name in map(name_of, values) if name not in KEYS]
     how = draw(one_of([one for one in SAVES if names or "FIELDS" not in one]))
@@ -1064,8 +1052,8 @@ def lines(draw, families):
 
 
 @st.composite
-def interference(draw, families):
-    """The header of a block with a receiver."""
+def interference(draw, families, inner):
+    """A block with a receiver of a model, which starts with its update."""
     family = draw(st.sampled_from(families))
     model = draw(st.sampled_from(list(UPDATES[family])))
     values = UPDATES[family][model][1]
@@ -1073,19 +1061,17 @@ def interference(draw, families):
     # The column that's used may be assigned: see unambiguous().
     constants = [value for value in values if not (MYSQL and "F(" in value)]
     name = name_of(draw(st.sampled_from(values)))
-    return draw(
-        st.sampled_from(
-            [
-                f"raising({signal}, {model})",
-                f"raising({signal}, None, at={draw(st.integers(1, 3))})",
-                f"amending({model}, 'update', {draw(one_of(constants))})",
-                f"amending({model}, 'pop', {name!r}, None)",
-                f"amending({model}, 'clear')",
-                f"writing({signal}, {model})",
-                f"writing(post_update, {model}, {draw(filled(values[0]))})",
-            ]
-        )
-    )
+    headers = [
+        f"raising({signal}, {model})",
+        f"raising({signal}, None, at={draw(st.integers(1, 3))})",
+        f"amending({model}, 'update', {draw(one_of(constants))})",
+        f"amending({model}, 'pop', {name!r}, None)",
+        f"amending({model}, 'clear')",
+        f"writing({signal}, {model})",
+        f"writing(post_update, {model}, {draw(filled(values[0]))})",
+    ]
+    body = [update_of(draw, family, model), *draw(inner)]
+    return Block(draw(st.sampled_from(headers)), body)
 
 
 ATOMIC = [
@@ -1116,9 +1102,9 @@ def steps(families, depth=2, sizes=(6, 12)):
     """A list of lines and blocks."""
     line = step = lines(families)
     if depth:
-        headers = interference(families) | st.sampled_from(ATOMIC)
         inner = steps(families, depth - 1, (1, 4))
-        step = line | line | st.builds(Block, headers, inner)
+        atomic = st.builds(Block, st.sampled_from(ATOMIC), inner)
+        step = line | line | interference(families, inner) | atomic
     some = st.tuples(st.integers(0, 9), step)
     return st.lists(some, min_size=sizes[0], max_size=sizes[1]).map(flat)
 
@@ -1128,14 +1114,12 @@ def plans(draw):
     families = draw(
         st.lists(st.sampled_from(list(OPERATIONS)), min_size=1, max_size=2, unique=True)
     )
-    deaf = [None, None, "Account", "SpecialAccount", "Right", "Both", "Member", "Top"]
-    connect = draw(st.sampled_from(["all", "each"]))
+    deaf = ["nobody", "Account", "SpecialAccount", "Right", "Both", "Member", "Top"]
     return Plan(
         using=draw(st.sampled_from(["default", "other"])),
         style=draw(st.sampled_from(["rows", "instances", "on_commit"])),
         pre=draw(st.integers(0, 3)) > 0,
-        connect=connect,
-        deaf=draw(st.sampled_from(deaf)) if connect == "each" else None,
+        deaf=draw(st.none() | st.sampled_from(deaf)),
         families=["tally", *families],
         steps=draw(steps(families)),
     )
