@@ -447,7 +447,7 @@ class Audit:
         if not self.check(
             call
             and call.said
-            and call.queryset.model is model
+            and call.queryset.model._meta.concrete_model is model._meta.concrete_model
             and call.said["using"] == connection.alias,
             "no pre_update was sent for: {}",
             sql,

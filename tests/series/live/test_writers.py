@@ -114,7 +114,7 @@ class Rows:
 
 @contextmanager
 def receivers(model, before=None):
-    """Connect receivers, and give the set of the keys that post_update sends."""
+    """Connect receivers, and give the set of the keys that were sent."""
     sent = set()
 
     def pre(queryset, **kwargs):
