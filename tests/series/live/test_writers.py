@@ -11,7 +11,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import DatabaseError, OperationalError, connection
 from django.db.models import F
 from django.db.models.signals import post_update, pre_update
 
@@ -379,6 +379,16 @@ def test_save_of_deleted_row(isolation, other):
 # Naive variants.
 
 
+def refused(update):
+    """Return whether Django sees itself that other rows are updated."""
+    try:
+        update()
+    except DatabaseError as exc:
+        assert type(exc) is DatabaseError
+        return True
+    return False
+
+
 def test_naive_keys_of_pre_update(other):
     """Keys that were collected in pre_update aren't those that are updated."""
     rows = Rows()
@@ -400,11 +410,12 @@ def test_naive_selection_without_lock(other, model):
         pytest.skip("the rows aren't selected first")
     rows = Rows()
     values = {"name": TOKEN, **({"level": 5} if model is SpecialAccount else {})}
+    queryset = model.objects.filter(points=1)
     with naive.rows_selected_without_lock(), receivers(model):
         with before_update(lambda: rows.change(other, "stops to match")):
-            model.objects.filter(points=1).update(**values)
+            was_refused = refused(lambda: queryset.update(**values))
     rows.b.refresh_from_db()
-    assert (rows.b.points, rows.b.name) == (2, TOKEN)
+    assert (rows.b.points, rows.b.name) == (2, "b" if was_refused else TOKEN)
 
 
 @no_returning
@@ -412,11 +423,12 @@ def test_naive_original_filter(other):
     """With a lock but the original filter, a row isn't sent."""
     rows = Rows()
     set_isolation("READ COMMITTED")
+    queryset = Account.objects.filter(points=1)
     with naive.update_by_original_filter(), receivers(Account) as sent:
         with before_update(lambda: rows.change(other, "starts to match")):
-            Account.objects.filter(points=1).update(name=TOKEN)
+            was_refused = refused(lambda: queryset.update(name=TOKEN))
     connection.close()
-    assert updated() - sent == {rows.c.pk}
+    assert updated() - sent == (set() if was_refused else {rows.c.pk})
 
 
 def test_naive_lock_through_subquery(other):
@@ -426,7 +438,10 @@ def test_naive_lock_through_subquery(other):
     rows = Rows()
     queryset = FILTERS["distinct"]()
     with naive.rows_locked_through_subquery(), receivers(Account) as sent:
-        update_that_waits(
-            other, rows, lambda: queryset.update(name=TOKEN), "REPEATABLE READ"
+        was_refused = update_that_waits(
+            other,
+            rows,
+            lambda: refused(lambda: queryset.update(name=TOKEN)),
+            "REPEATABLE READ",
         )
-    assert updated() == sent == {rows.a.pk, rows.b.pk}
+    assert updated() == sent == (set() if was_refused else {rows.a.pk, rows.b.pk})
