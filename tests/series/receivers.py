@@ -22,21 +22,22 @@ QuerySet._update():
 - "instance" is what is saved if the call is the first one of _save_table(),
   else None. Then it's "origin", too, and "raw" is what save_base() got. Else
   "origin" is the "self" of a calling function, or that of the Collector.
-- An update of ancestors' tables is announced for each with its part of the
-  child's values, after the UPDATE of the child and before its post_update.
+- For an update of ancestors' tables, the signals are sent for each with its
+  part of the child's values, after the UPDATE of the child and before its
+  post_update.
 - "pk_set" is a set, not empty, with exactly the keys that the querysets of
   both signals give, each once. If the update changed primary keys, only one of
   them has these. update() returns the number of its keys.
 - A call that ends well has sent post_update if its pre_update had rows, unless
   receivers removed all the values.
-- Completeness: each UPDATE that reaches a cursor is attributed. If
-  SQLUpdateCompiler executes it, it must have been announced by the same call,
-  for the same database, with exactly the columns it sets and the values it
-  sets them to (expressions aren't compared), and post_update must not have
-  been sent yet. Conversely, post_update must not be sent without an UPDATE. An
-  UPDATE that doesn't come from SQLUpdateCompiler must come from outside of the
-  ORM: its nearest caller that isn't a backend or in django/db/models/sql/ must
-  not be in django/db/models/.
+- Completeness: each UPDATE that is given to a cursor is attributed, as it is
+  before execute wrappers change it. If SQLUpdateCompiler executes it, the same
+  call must have sent pre_update, for the same database, with exactly the
+  columns it sets and the values it sets them to (expressions aren't compared),
+  and must not have sent post_update yet. Conversely, post_update must not be
+  sent without an UPDATE. An UPDATE that doesn't come from SQLUpdateCompiler
+  must come from outside of the ORM: its nearest caller that isn't a backend or
+  in django/db/models/sql/ must not be in django/db/models/.
 
 Tests that send the signals or use a compiler themselves are left alone. If
 something else writes between pre_update and post_update, the two sets of keys
@@ -101,7 +102,7 @@ class Report:
         if problems:
             raise AssertionError("audit of updates:\n- " + "\n- ".join(problems))
 
-    def watch_tests(self):
+    def watch_tests(self, replace=setattr):
         """Make each test report itself, and fail because of its problems."""
         run = unittest.TestCase.run
 
@@ -117,7 +118,7 @@ class Report:
                 self.write(test=self.test, updates=self.updates)
                 self.test, self.updates = outer
 
-        unittest.TestCase.run = reporting_run
+        replace(unittest.TestCase, "run", reporting_run)
 
 
 class Call:
@@ -187,40 +188,36 @@ class Audit:
 
     # Where the audit looks.
 
-    def install(self):
+    def install(self, replace=setattr):
         """Watch querysets, compilers, collectors, and cursors."""
         from django.db.backends.utils import CursorWrapper
         from django.db.models import Model, QuerySet, signals
         from django.db.models.deletion import Collector
         from django.db.models.sql.compiler import SQLUpdateCompiler
 
+        compilers = self.watch_stacked("compilers")
         for cls, name, watch in (
             (QuerySet, "update", self.watch_call),
             (QuerySet, "_update", self.watch_call),
             (Model, "_save_table", self.watch_stacked("saved")),
             (Collector, "delete", self.watch_stacked("collectors")),
-            (SQLUpdateCompiler, "execute_sql", self.watch_stacked("compilers")),
-            (
-                SQLUpdateCompiler,
-                "execute_returning_sql",
-                self.watch_stacked("compilers"),
-            ),
-            (CursorWrapper, "_execute", self.watch_statement),
-            (CursorWrapper, "_executemany", self.watch_statement),
+            (SQLUpdateCompiler, "execute_sql", compilers),
+            (SQLUpdateCompiler, "execute_returning_sql", compilers),
+            (CursorWrapper, "_execute_with_wrappers", self.watch_statement),
         ):
-            self.wrap(cls, name, watch)
+            replace(cls, name, self.watched(getattr(cls, name), name, watch))
         signals.pre_update.connect(self.pre_update, weak=False)
         signals.post_update.connect(self.post_update, weak=False)
 
-    def wrap(self, cls, name, watch):
-        """Replace a method by one that gives it to watch() to run."""
-        method = getattr(cls, name)
+    def watched(self, method, name, watch):
+        """Return a method that gives the right one to watch() to run."""
 
         @functools.wraps(method)
-        def watched(obj, /, *args, **kwargs):
-            return watch(lambda: method(obj, *args, **kwargs), obj, name, args)
+        def watched_method(obj, /, *args, **kwargs):
+            run = functools.partial(method, obj, *args, **kwargs)
+            return watch(run, obj, name, args)
 
-        setattr(cls, name, watched)
+        return watched_method
 
     def watch_call(self, method, queryset, name, args):
         calls, saved = self.stack("calls"), self.stack("saved")
@@ -445,12 +442,12 @@ class Audit:
         good = connection is compiler.connection and sql.lstrip().startswith(start)
         self.check(good, "not an UPDATE of {}: {}", table, sql)
         if model._meta.auto_created or not call and not self.is_djangos():
-            # It isn't announced, or a test uses a compiler by itself.
+            # It sends no signals, or a test uses a compiler by itself.
             return
         if not self.check(
             call
             and call.said
-            and call.queryset.model is model
+            and call.queryset.model._meta.concrete_model is model._meta.concrete_model
             and call.said["using"] == connection.alias,
             "no pre_update was sent for: {}",
             sql,
@@ -462,10 +459,10 @@ class Audit:
         said = call.values_of(model)
         does = {field.name: value for field, _, value in compiler.query.values}
         good = said.keys() == does.keys()
-        self.check(good, "announced with values for {}: {}", sorted(said), sql)
+        self.check(good, "sent with values for {}: {}", sorted(said), sql)
         for key in said.keys() & does.keys():
             good = said[key] is does[key] or hasattr(does[key], "resolve_expression")
-            self.check(good, "announced with {}={!r}: {}", key, said[key], sql)
+            self.check(good, "sent with {}={!r}: {}", key, said[key], sql)
 
     def check_call(self, call, result):
         """Check a call that ended without an exception."""
@@ -482,7 +479,7 @@ class Audit:
         model = call.queryset.model._meta.concrete_model
         for parent in model._meta.all_parents if call.pks else ():
             good = not call.values_of(parent) or parent in call.ancestors
-            text = "{}: {} was not announced"
+            text = "{}: no pre_update for {}"
             self.check(good, text, call.name, parent._meta.label)
 
     def primary_keys(self, name, kwargs):

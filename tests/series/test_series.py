@@ -57,11 +57,6 @@ def test_scenario_with_the_series():
     assert steps and all(step["coherent"] for step in steps)
 
 
-def test_examples_of_the_docs():
-    """The examples of the docs do what the pages say."""
-    run(PYTHON, SERIES / "examples.py")
-
-
 def test_pins():
     """A package has one version in all of requirements/."""
     pins = {}

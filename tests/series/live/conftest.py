@@ -6,6 +6,7 @@ the database that SERIES_DB names: see databases.py.
 
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,15 @@ def _clean(_databases):
             for model in reversed(list(apps.get_models())):
                 rows = model._base_manager.using(connection.alias)
                 rows._raw_delete(connection.alias)
+
+
+@pytest.fixture
+def connect():
+    """Return a function that connects a receiver until the test ends."""
+    with ExitStack() as stack:
+
+        def connect(signal, receiver, sender=None):
+            signal.connect(receiver, sender=sender, weak=False)
+            stack.callback(signal.disconnect, receiver, sender=sender)
+
+        yield connect

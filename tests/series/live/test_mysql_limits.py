@@ -16,16 +16,12 @@ def ignore(**kwargs):
 
 
 @pytest.fixture(params=["alone", "with a receiver"])
-def has_receiver(request):
+def has_receiver(request, connect):
     """Run the test without a receiver, and with one of post_update."""
-    has_receiver = request.param != "alone"
-    if has_receiver:
-        for sender in (Account, TextKey):
-            post_update.connect(ignore, sender=sender)
-    yield has_receiver
-    if has_receiver:
-        for sender in (Account, TextKey):
-            post_update.disconnect(ignore, sender=sender)
+    if request.param == "alone":
+        return False
+    connect(post_update, ignore)
+    return True
 
 
 @pytest.fixture

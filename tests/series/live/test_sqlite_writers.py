@@ -57,21 +57,6 @@ def account():
     return SpecialAccount.objects.create(name="ann", points=0, level=0)
 
 
-@pytest.fixture
-def connect():
-    """Return a function that connects receivers until the test ends."""
-    connected = []
-
-    def connect(signal, receiver):
-        for sender in (Account, SpecialAccount):
-            signal.connect(receiver, sender=sender, weak=False)
-            connected.append((signal, receiver, sender))
-
-    yield connect
-    for signal, receiver, sender in connected:
-        signal.disconnect(receiver, sender=sender)
-
-
 def read(**kwargs):
     """A receiver that reads."""
     list(Account.objects.all())
