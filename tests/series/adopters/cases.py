@@ -3,6 +3,7 @@
 import contextlib
 
 import pytest
+import reversion
 from django.db import connection
 from django.db.models import F, Value
 from django.db.models.functions import Concat
@@ -116,3 +117,19 @@ class Cases:
             # The first one fills caches, such as that of content types.
             act()
             record_property(action.__name__, count(act))
+
+
+class LateCases(Cases):
+    """
+    The tests of a package that reads the rows when the transaction ends, with
+    models that django-reversion follows as well.
+    """
+
+    @updates
+    def test_update_and_save(self):
+        """The rows aren't those that django-reversion's receiver has read."""
+        with reversion.create_revision():
+            self.queryset.update(title="Delta")
+            self.books[0].title = "Epsilon"
+            self.books[0].save()
+        self.check()

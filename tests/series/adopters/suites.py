@@ -1,11 +1,13 @@
 """
 Run the test suites of packages as they are: on unpatched Django, on patched
-Django, and on patched Django with receivers that do nothing for every model.
+Django, and on that with receivers of both signals for every model, which first
+do nothing and then, as the audit in receivers.py, check each update.
 
     .venv/bin/python tests/series/adopters/suites.py [PACKAGE ...]
 
-prints a table and, below it, each test whose result differs. It fails if
-docs/adopters.md has other rows. What the suites print is in .work/suites/.
+prints a table and, below it, each test whose result differs and each problem
+that the audit found. It fails if docs/adopters.md has other rows. What the
+suites print is in .work/suites/.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 import tomllib
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -29,11 +32,15 @@ PACKAGES = WORK / "packages"
 PIP = sys.executable, "-m", "pip"
 PINS = HERE / "suites.txt"
 OPTIONS = "-o addopts= -p no:cacheprovider --rootdir=."
-MODES = "unpatched", "patched", "receivers"
+MODES = "unpatched", "patched", "receivers", "audit"
 HEAD = """\
-| package | version | tests | unpatched | patched | receivers | updates |
-| --- | --- | --- | --- | --- | --- | --- |
+| package | version | tests | unpatched | patched | receivers | audit | updates |
+| --- | --- | --- | --- | --- | --- | --- | --- |
 """
+
+
+class CouldNotRun(Exception):
+    """A suite ended without a report."""
 
 
 def run(*command):
@@ -76,8 +83,19 @@ def fetch(package, version):
     return next(WORK.glob(pattern))
 
 
+def install_older(pins):
+    """Return a directory with packages of other versions than in PINS."""
+    directory = WORK / "older" / "+".join(pins)
+    if not directory.exists():
+        print(f"Installing {' '.join(pins)} ...", flush=True)
+        run(*PIP, "install", "--no-deps", "--target", directory, *pins)
+    return directory
+
+
 def run_suite(package, suite, sdist, mode):
-    """Return {test: Counter of outcomes} and how many updates were sent."""
+    """
+    Return {test: Counter of outcomes} and the lines of the receivers' report.
+    """
     directory = WORK / mode / package
     unpack(sdist, directory)
     (source,) = directory.iterdir()
@@ -86,44 +104,73 @@ def run_suite(package, suite, sdist, mode):
         assert old in text, (package, name, old)
         (source / name).write_text(text.replace(old, new))
     (directory / "pytest.ini").touch()
-    report, calls = directory / "report.xml", directory / "calls.json"
+    results, told = directory / "results.xml", directory / "report.jsonl"
     output = directory / "output.txt"
     tree = BASE if mode == "unpatched" else ROOT / "django"
-    paths = tree, PACKAGES, HERE / "plugin", source / suite.get("path", ".")
-    env = {**os.environ, **suite.get("env", {}), "SERIES_CALLS": str(calls)}
+    paths = [tree, PACKAGES, HERE / "plugin", source / suite.get("path", ".")]
+    if "older" in suite:
+        paths.insert(1, install_older(suite["older"]))
+    env = {**os.environ, **suite.get("env", {})}
     env["PYTHONPATH"] = os.pathsep.join(map(str, paths))
-    command = [sys.executable, "-m", "pytest", f"--junitxml={report}", *OPTIONS.split()]
-    command += ["-p", "quiet_receivers"] if mode == "receivers" else []
+    command = [sys.executable, "-m", "pytest", f"--junitxml={results}"]
+    command += OPTIONS.split()
+    if mode in ("receivers", "audit"):
+        command += ["-p", "suite_receivers"]
+        env["SERIES_RECEIVERS"] = "audit" if mode == "audit" else "quiet"
+        env["SERIES_REPORT"] = str(told)
     command += [f"--ds={suite['settings']}"] if "settings" in suite else []
     command += suite["tests"]
     with open(output, "w") as file:
         done = subprocess.run(command, cwd=source, env=env, stdout=file, stderr=file)
-    if done.returncode not in (0, 1) or not report.exists():
-        sys.exit(f"pytest could not run the suite; see {directory}/output.txt")
-    results = collections.defaultdict(collections.Counter)
-    for case in ET.parse(report).iter("testcase"):
+    if done.returncode not in (0, 1) or not results.exists():
+        raise CouldNotRun(f"pytest could not run the suite; see {output}")
+    outcomes = collections.defaultdict(collections.Counter)
+    for case in ET.parse(results).iter("testcase"):
         tags = {child.tag for child in case} & {"error", "failure", "skipped"}
         name = f"{case.get('classname')}.{case.get('name')}"
-        results[name][min(tags, default="passed")] += 1
-    return results, calls.exists() and json.loads(calls.read_text())["pre_update"]
+        outcomes[name][min(tags, default="passed")] += 1
+    lines = told.read_text().splitlines() if told.exists() else []
+    return outcomes, [json.loads(line) for line in lines]
 
 
-def compare(package, version, suite):
-    """Return the table's row for a package, and lines about what differs."""
+def compare(package, version, suite, progress):
+    """
+    Return the table's row for a package, and lines about what differs.
+
+    progress: what is printed before each run.
+    """
     sdist = fetch(package, suite.get("sdist", version))
-    runs, lines = [], []
+    base, cells, lines, updates = None, [package, version], [], "?"
     for mode in MODES:
-        print(f"Running the suite of {package}, {mode} ...", flush=True)
-        runs.append(run_suite(package, suite, sdist, mode))
-    (base, _), *others = runs
-    failed = sum(x["failure"] + x["error"] for x in base.values())
-    cells = [package, version, sum(x.total() for x in base.values()), f"{failed} fail"]
-    for mode, (results, _) in zip(MODES[1:], others, strict=True):
+        started = time.monotonic()
+        print(f"{progress} {package}, {mode} ... ", end="", flush=True)
+        try:
+            results, told = run_suite(package, suite, sdist, mode)
+        except CouldNotRun as error:
+            print("could not run", flush=True)
+            cells.append("could not run")
+            lines.append(f"{package}, {mode}: {error}")
+            if base is None:
+                # There's nothing to compare the others with.
+                break
+            continue
+        tests = sum(outcomes.total() for outcomes in results.values())
+        print(f"{tests} tests in {time.monotonic() - started:.0f} s", flush=True)
+        if base is None:
+            base = results
+            failed = sum(x["failure"] + x["error"] for x in base.values())
+            cells += [tests, f"{failed} fail"]
+            continue
         names = [x for x in base | results if base[x] != results[x]]
-        cells.append(f"{len(names)} differ" if names else "same")
+        problems = [x for x in told if "problem" in x]
+        parts = [f"{len(names)} differ"] * bool(names)
+        parts += [f"{len(problems)} problems"] * bool(problems)
+        cells.append(", ".join(parts) or "same")
         lines += [f"{package}, {mode}: {name}" for name in sorted(names)]
-    cells.append(others[-1][1])
-    return f"| {' | '.join(map(str, cells))} |\n", lines
+        lines += [f"{package}, {mode}: {x['test']}: {x['problem']}" for x in problems]
+        if mode == "audit":
+            updates = told[-1]["updates"]
+    return f"| {' | '.join(map(str, [*cells, updates]))} |\n", lines
 
 
 def main():
@@ -134,9 +181,12 @@ def main():
     suites = tomllib.loads((HERE / "suites.toml").read_text())
     versions = dict(re.findall(r"^([\w-]+)==(\S+)", PINS.read_text(), re.M))
     prepare()
-    table, lines = HEAD, []
-    for package in options.packages or suites:
-        row, differing = compare(package, versions[package], suites[package])
+    table, lines, started = HEAD, [], time.monotonic()
+    packages = options.packages or list(suites)
+    for number, package in enumerate(packages, 1):
+        minutes = (time.monotonic() - started) / 60
+        progress = f"[{number}/{len(packages)}, {minutes:.0f} min]"
+        row, differing = compare(package, versions[package], suites[package], progress)
         table, lines = table + row, lines + differing
         print(row, end="", flush=True)
     print(table, *lines, sep="\n")

@@ -7,10 +7,11 @@ from django_elasticsearch_dsl.registries import registry
 
 def index_rows(sender, queryset, instance, using, **kwargs):
     def index():
+        rows = queryset.all()
         for document in registry.get_documents([sender]):
             if not document.django.ignore_signals:
-                document().update(queryset)
-        for obj in queryset:
+                document().update(rows)
+        for obj in rows:
             registry.update_related(obj)
 
     if instance is None and DEDConfig.autosync_enabled():

@@ -1,9 +1,9 @@
-from cases import Cases
+from cases import LateCases
 from with_elasticsearch_dsl.models import Author, Book
 from with_elasticsearch_dsl.server import indexed
 
 
-class TestElasticsearchDsl(Cases):
+class TestElasticsearchDsl(LateCases):
     Author, Book = Author, Book
 
     def known(self):

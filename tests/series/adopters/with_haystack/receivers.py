@@ -10,7 +10,7 @@ def index_rows(sender, queryset, instance, using, **kwargs):
         for alias in connection_router.for_write():
             engine = connections[alias]
             index = engine.get_unified_index().get_index(sender)
-            engine.get_backend().update(index, queryset)
+            engine.get_backend().update(index, queryset.all())
 
     if instance is None:
         transaction.on_commit(index, using=using)

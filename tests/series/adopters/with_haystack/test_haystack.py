@@ -1,9 +1,9 @@
-from cases import Cases
+from cases import LateCases
 from haystack.query import SearchQuerySet
 from with_haystack.models import Author, Book
 
 
-class TestHaystack(Cases):
+class TestHaystack(LateCases):
     Author, Book = Author, Book
 
     def known(self):
