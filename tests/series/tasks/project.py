@@ -1,8 +1,9 @@
 """
-A project for the tasks: a shop with products, and a file as its database.
+A project for the tasks: shops, their items, and orders, in two databases,
+which are files.
 
-Usage of each task: .venv/bin/python task_NN_name.py [DJANGO], where DJANGO is
-another checkout than django/. A task ends with "done", or an exception.
+Usage of each task: .venv/bin/python task_NN_name.py. PYTHONPATH can name
+another Django than that in django/. A task ends with "done", or an exception.
 """
 
 import atexit
@@ -10,13 +11,9 @@ import os
 import sys
 import tempfile
 import types
-from pathlib import Path
 
-DJANGO = Path(__file__).resolve().parents[3] / "django"
-sys.path.insert(0, sys.argv[1] if len(sys.argv) > 1 else str(DJANGO))
-
-import django  # noqa: E402
-from django.conf import settings  # noqa: E402
+import django
+from django.conf import settings
 
 # An app, so that Django knows the relations between its models.
 app = sys.modules["tasks"] = types.ModuleType("tasks")
@@ -25,10 +22,11 @@ folder = tempfile.TemporaryDirectory()
 atexit.register(folder.cleanup)
 settings.configure(
     DATABASES={
-        "default": {
+        alias: {
             "ENGINE": "django.db.backends.sqlite3",
-            "NAME": os.path.join(folder.name, "db.sqlite3"),
+            "NAME": os.path.join(folder.name, f"{alias}.sqlite3"),
         }
+        for alias in ("default", "archive")
     },
     INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "tasks"],
     DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
@@ -37,7 +35,7 @@ settings.configure(
 )
 django.setup()
 
-from django.db import connection, models  # noqa: E402
+from django.db import connections, models  # noqa: E402
 
 
 class Shop(models.Model):
@@ -65,7 +63,16 @@ class Book(Item):
         app_label = "tasks"
 
 
+class Order(models.Model):
+    item = models.ForeignKey(Item, models.CASCADE)
+    status = models.CharField(max_length=20, default="new")
+
+    class Meta:
+        app_label = "tasks"
+
+
 def create(*extra):
-    with connection.schema_editor() as editor:
-        for model in (Shop, Item, Book, *extra):
-            editor.create_model(model)
+    for connection in connections.all():
+        with connection.schema_editor() as editor:
+            for model in (Shop, Item, Book, Order, *extra):
+                editor.create_model(model)

@@ -1,6 +1,7 @@
 """Skipping a receiver for one job, while other threads keep it."""
 
 import threading
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 from django.db import connection
@@ -9,13 +10,22 @@ from django.dispatch import receiver
 from project import Item, create
 
 create()
-skip = ContextVar("skip", default=False)
+skip_index = ContextVar("skip_index", default=False)
 log = []
 
 
+@contextmanager
+def without_index():
+    token = skip_index.set(True)
+    try:
+        yield
+    finally:
+        skip_index.reset(token)
+
+
 @receiver(post_update, sender=Item)
-def index(sender, instance, values, **kwargs):
-    if not skip.get():
+def index(sender, values, **kwargs):
+    if not skip_index.get():
         log.append(values["price"])
 
 
@@ -24,20 +34,19 @@ def in_other_thread():
     connection.close()
 
 
-def job():
-    token = skip.set(True)
-    try:
-        Item.objects.update(price=1)
-        thread = threading.Thread(target=in_other_thread)
-        thread.start()
-        thread.join()
-    finally:
-        skip.reset(token)
-
-
 Item.objects.create(name="Pen")
-job()
+with without_index():
+    Item.objects.update(price=1)
+    thread = threading.Thread(target=in_other_thread)
+    thread.start()
+    thread.join()
+    Item.objects.update(price=3)
 assert log == [2]
-Item.objects.update(price=3)
-assert log == [2, 3]
+try:
+    with without_index():
+        raise ValueError
+except ValueError:
+    pass
+Item.objects.update(price=4)
+assert log == [2, 4]
 print("done")
