@@ -9,7 +9,12 @@ import matplotlib
 matplotlib.use("svg")
 
 import matplotlib.pyplot as plt  # noqa: E402
-from matplotlib.ticker import FixedLocator, LogLocator, NullLocator  # noqa: E402
+from matplotlib.ticker import (  # noqa: E402
+    EngFormatter,
+    FixedLocator,
+    LogLocator,
+    NullLocator,
+)
 
 from .report import AGAINST, DATABASES, GOALS, PEERS  # noqa: E402
 
@@ -31,6 +36,7 @@ CURVES = {
 STYLE = {
     "svg.fonttype": "none",
     "font.size": 9,
+    "font.sans-serif": ["DejaVu Sans"],
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
@@ -48,7 +54,13 @@ def draw_all(directory, everything):
     directory.mkdir(exist_ok=True)
     if found := everything.get("used"):
         against = {**AGAINST, "none": "driver_update"}
-        draw(directory / "driver.svg", found, against, "times the driver", GOALS)
+        draw(
+            directory / "driver.svg",
+            found,
+            against,
+            "times the driver doing the same",
+            GOALS,
+        )
     if found := everything.get("peers"):
         against = dict.fromkeys(("keys", *PEERS), "keys")
         draw(directory / "peers.svg", found, against, "times a post_update receiver")
@@ -71,11 +83,12 @@ def draw(path, found, against, label, goals=None):
             layout="constrained",
         )
         axes[0][0].set_ylabel(label)
-        figure.supxlabel("rows", fontsize=9)
         for axis, (database, results) in zip(axes.flat, found.items()):
             sizes = results.sizes()
-            axis.set(title=DATABASES[database], xscale="log", yscale="log")
+            axis.set(title=DATABASES[database], xlabel="rows")
+            axis.set(xscale="log", yscale="log")
             axis.xaxis.set_major_locator(FixedLocator(sizes))
+            axis.xaxis.set_major_formatter(EngFormatter(sep=""))
             axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.yaxis.set_major_formatter("{x:g}")
             for one in (axis.xaxis, axis.yaxis):
@@ -100,7 +113,7 @@ def draw(path, found, against, label, goals=None):
             if goals:
                 style = {"color": GREY, "linewidth": 1, "linestyle": ":"}
                 goal = goals[database]
-                axis.axhline(goal, label="goal", clip_on=False, **style)
+                axis.axhline(goal, label="goal of the keys", clip_on=False, **style)
         handles = axes[0][0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside lower center", ncols=4)
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -110,8 +123,8 @@ def draw(path, found, against, label, goals=None):
 
 
 def shorten(svg):
-    """Return an SVG with fewer decimals, and a line for each path."""
-    svg = re.sub(r"\n([LCz])", r"\1", svg)
-    svg = re.sub(r"<!--.*?-->", "", svg)
+    """Return an SVG with fewer decimals, and without what draws nothing."""
     svg = re.sub(r"\d+\.\d+", lambda found: f"{float(found[0]):.1f}", svg)
-    return re.sub(r"\n\s*(?=\n)", "", svg)
+    svg = re.sub(r' *<!--.*?-->\n| *<g id="[^"]*"/>\n', "", svg)
+    svg = re.sub(r' *<g id="[^"]*">\s*</g>\n', "", svg)
+    return re.sub(r'\n(?=[LCQz"])', "", svg)

@@ -48,7 +48,7 @@ def about(value):
 
 def met(limit, good):
     """Return a limit, and whether it's met."""
-    return f"{limit:g}: {'met' if good else '**not met**'}"
+    return f"{limit:.2f}: {'met' if good else '**not met**'}"
 
 
 def ratio(pair):
