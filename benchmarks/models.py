@@ -1,11 +1,5 @@
 from django.db import models
 
-try:
-    from django_bulk_hooks import BulkHookManager
-except ImportError:
-    # Only the peers need it.
-    BulkHookManager = models.Manager
-
 
 class Owner(models.Model):
     pass
@@ -42,15 +36,6 @@ class Instances(Row):
 
 class Saved(Row):
     """The same table, with a receiver of post_save."""
-
-    class Meta:
-        proxy = True
-
-
-class Hooked(Row):
-    """The same table, with a hook of django-bulk-hooks."""
-
-    objects = BulkHookManager()
 
     class Meta:
         proxy = True

@@ -5,12 +5,11 @@ or "peak_". worker.py calls setup(), with parameters, then one of them.
 
 import itertools
 
-from django.apps import apps
 from django.db import connection, transaction
 from django.db.models import signals
 from django.db.models.sql.compiler import SQLUpdateCompiler
 
-from .models import Account, Hooked, Instances, Keys, Other, Owner, Row, Saved
+from .models import Account, Instances, Keys, Other, Owner, Row, Saved
 from .tables import fill, raw_connection, settle
 
 SIGNALS = ("pre_update", "post_update")
@@ -200,7 +199,7 @@ class Used(AllRows):
 
 
 class Signal(AllRows):
-    """What the other ways to tell which rows an update changed compare with."""
+    """What the other ways to tell which rows were updated compare with."""
 
     def setup(self, rows):
         super().setup(rows)
@@ -250,7 +249,6 @@ class BulkSignals(AllRows):
     def setup(self, rows):
         from bulk_signals.signals import post_query_update
 
-        assert apps.is_installed("bulk_signals")
         super().setup(rows)
         post_query_update.connect(self.take, sender=Row)
 
@@ -266,10 +264,18 @@ class BulkHooks(AllRows):
     """django-bulk-hooks, whose hooks get the old and new instances."""
 
     def setup(self, rows):
-        from django_bulk_hooks import Hook, after_update
+        from django_bulk_hooks import BulkHookManager, Hook, after_update
 
         super().setup(rows)
         benchmark = self
+
+        class Hooked(Row):
+            objects = BulkHookManager()
+
+            class Meta:
+                proxy = True
+
+        self.model = Hooked
 
         class Take(Hook):
             @after_update(Hooked)
@@ -277,7 +283,7 @@ class BulkHooks(AllRows):
                 benchmark.found = len(changeset.changes)
 
     def time_bulk_hooks(self):
-        self.update(Hooked)
+        self.update(self.model)
         self.check(self.found)
 
 

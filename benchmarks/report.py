@@ -57,7 +57,7 @@ class Results:
         return [list(run.values) for run in self.benchmarks[name].get_runs()]
 
     def ratio(self, name, other):
-        """Return the median of the ratios of two benchmarks, and its spread."""
+        """Return the median ratio of two benchmarks, and its spread."""
         return paired(self.values(name), self.values(other))
 
     def extremes(self, name, other):
