@@ -146,6 +146,10 @@ class Used(AllRows):
         self.raw = raw_connection()
         self.mark = "?" if connection.vendor == "sqlite" else "%s"
 
+    def teardown(self):
+        if connection.vendor != "sqlite":
+            self.raw.close()
+
     def time_none(self):
         self.check(self.update(Row))
 

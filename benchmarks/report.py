@@ -104,7 +104,10 @@ def used(found):
                     for name, other in AGAINST.items()
                 )
             )
-            ranges = [f"{low:.2f} to {high:.2f}" for low, high in zip(least, most)]
+            ranges = [
+                f"{low:.2f} to {high:.2f}" if low < high else f"{low:.2f}"
+                for low, high in zip(least, most)
+            ]
             good = met(goal, most[0] <= goal) if rows >= FROM else ""
             cells = [times["driver_update"], times["none"], times["driver_keys"]]
             cells += [times["keys"], ranges[0], good, times["instances"], ranges[1]]

@@ -53,6 +53,8 @@ class Worker:
         """Drop the test database."""
         from django.db import connection
 
+        if hasattr(self.benchmark, "teardown"):
+            self.benchmark.teardown()
         if connection.vendor != "sqlite":
             connection.close()
             connection.creation._destroy_test_db(connection.settings_dict["NAME"], 0)
