@@ -52,8 +52,10 @@ def parse_arguments(argv):
     sub.add_argument("--db", nargs="+", default=DATABASES, choices=DATABASES)
     either = sub.add_mutually_exclusive_group()
     either.add_argument("names", nargs="*", default=[], metavar="NAME", help=text)
-    flag(either, "--short", "count instructions and statements only")
-    flag(sub, "--write", "write the results to docs/performance.md")
+    flag(either, "--short", "count instructions and statements, and enforce limits")
+    either = sub.add_mutually_exclusive_group()
+    flag(either, "--write", "write the results to docs/performance.md")
+    flag(either, "--fast", "rough numbers in a minute, to see that it works")
     sub = command("wheel.wheel", "build a wheel to try the signals in a project")
     text = "stop after this pull request, a directory in patches/"
     sub.add_argument("name", nargs="?", metavar="NAME", help=text)

@@ -1,5 +1,6 @@
 """Start and ask workers: see worker.py."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -8,10 +9,6 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-class Skipped(Exception):
-    """The benchmark can't run on the worker's Django."""
 
 
 class Failed(Exception):
@@ -50,10 +47,8 @@ class Process:
 
     def ask(self, name, *args):
         """
-        Send a line and return the result.
-
-        Raise Skipped if the worker can't do it with its Django, and Failed if
-        it fails or has ended.
+        Send a line and return the result. Raise Failed if the worker fails, or
+        has ended.
         """
         try:
             print(json.dumps([name, *args]), file=self.popen.stdin, flush=True)
@@ -65,8 +60,6 @@ class Process:
             said = self.log.read().strip().splitlines()[-5:]
             raise Failed("\n".join(["the worker ended.", *said]))
         answer = json.loads(line)
-        if "skip" in answer:
-            raise Skipped(answer["skip"])
         if "error" in answer:
             raise Failed(answer["error"])
         return answer["result"]
@@ -75,29 +68,19 @@ class Process:
         try:
             self.ask("create")
         except BaseException:
-            self.end()
+            self.__exit__(True)
             raise
         return self
 
-    def __exit__(self, *args):
-        try:
-            if self.popen.poll() is None:
-                self.ask("destroy")
-        except Failed:
-            # The database goes with the server, or with the next create.
-            pass
-        finally:
-            self.end()
-
-    def end(self):
-        """End the worker."""
-        self.popen.stdin.close()
-        try:
-            self.popen.wait(60)
-        except BaseException:
+    def __exit__(self, error, *args):
+        # When something is wrong, the worker may be at work, and the database
+        # goes with the server, or with the next create.
+        if error:
             self.popen.kill()
-            self.popen.wait()
-            raise
-        finally:
-            self.popen.stdout.close()
-            self.log.close()
+        else:
+            self.ask("destroy")
+        with contextlib.suppress(BrokenPipeError):
+            self.popen.stdin.close()
+        self.popen.wait()
+        self.popen.stdout.close()
+        self.log.close()

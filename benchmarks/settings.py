@@ -16,12 +16,8 @@ else:
 
     DATABASES = {"default": databases.DATABASES["default"]}
 
-INSTALLED_APPS = [
-    "benchmarks.update_benchmarks.update_unused",
-    "benchmarks.update_benchmarks.update_used",
-    "benchmarks.update_benchmarks.update_peers",
-    *filter(None, os.environ.get("BENCHMARKS_APPS", "").split(",")),
-]
+APPS = os.environ.get("BENCHMARKS_APPS", "").split(",")
+INSTALLED_APPS = ["benchmarks", *filter(None, APPS)]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 SECRET_KEY = "NOT REALLY SECRET"
 USE_TZ = False

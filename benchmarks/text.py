@@ -1,7 +1,9 @@
-"""The statistics and the text of the report, which need no package."""
+"""Statistics, tables, and progress, which need no package."""
 
 import re
 import statistics
+import sys
+from time import monotonic
 
 MARKER = re.compile(r"(<!-- bench: (\w+) -->\n).*?(<!-- end -->)", re.S)
 
@@ -39,9 +41,53 @@ def seconds(value):
     return f"{value / 1e-6:.3g} µs"
 
 
-def met(good):
-    """Return the word for a goal."""
-    return "met" if good else "**not met**"
+def about(value):
+    """Return a time to wait, in words."""
+    return f"{value / 60:.0f} min" if value >= 90 else f"{value:.0f} s"
+
+
+def met(limit, good):
+    """Return a limit, and whether it's met."""
+    return f"{limit:.2f}: {'met' if good else '**not met**'}"
+
+
+def ratio(pair):
+    """Return a ratio and its spread."""
+    return f"{pair[0]:.2f} ± {pair[1]:.2f}"
+
+
+def table(head, rows, left=1):
+    """Return a table in Markdown, with so many columns on the left."""
+    rule = ["---:" if number >= left else "---" for number in range(len(head))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
+
+
+class Progress:
+    """
+    Say on standard error how far it is, and how long it will take.
+
+    total: the sum of the weights of all steps. pause: so many seconds at least
+    are between two lines.
+    """
+
+    def __init__(self, total, pause=0):
+        self.total, self.done, self.pause = total, 0, pause
+        self.started = self.said = monotonic()
+
+    def say(self, what):
+        """Say what is done next, and how long all of it will take from now."""
+        now = monotonic()
+        if self.done and now - self.said < self.pause:
+            return
+        self.said = now
+        if self.done:
+            left = (now - self.started) / self.done * (self.total - self.done)
+            what = f"{what}; about {about(left)} left"
+        print(f"  {what}", file=sys.stderr, flush=True)
+
+    def add(self, weight=1):
+        """Add the weight of a step that is done."""
+        self.done += weight
 
 
 def replace_sections(text, sections):

@@ -5,48 +5,38 @@ Run benchmarks in this process, as somebody else asks for.
 
 reads lines of JSON from standard input, and answers each with a line. A line
 is [NAME, ARGUMENT, ...] for a method of Worker that is called "do_" + NAME.
-PYTHONPATH says which Django it is. The answer is {"result": ...}, or {"skip":
-reason} for a benchmark that this Django can't run, or {"error": text}.
+PYTHONPATH says which Django it is. The answer is {"result": ...}, or {"error":
+text}.
 """
 
 import gc
-import importlib
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
 import traceback
 from time import perf_counter
 
+import django
+
 
 class Worker:
     """The state between two lines: a benchmark that is set up."""
 
-    def __init__(self):
-        self.benchmark, self.params = None, ()
+    benchmark = None
 
     def do_facts(self):
-        """Return what this process measures with."""
-        import django
+        """Return the versions of the database and of its driver."""
+        from importlib.metadata import version as version_of
+
         from django.db import connection
 
-        facts = {"python": platform.python_version(), "django": django.get_version()}
-        if connection.vendor == "sqlite":
-            facts["database"] = f"SQLite {connection.Database.sqlite_version}"
-            return facts
-        with connection._nodb_cursor() as cursor:
-            cursor.execute("SELECT version()")
-            version = cursor.fetchone()[0].partition(" on ")[0]
-        if connection.vendor == "mysql":
-            name = "MariaDB" if connection.mysql_is_mariadb else "MySQL"
-            facts["database"] = f"{name} {version.partition('-')[0]}"
-            driver = ".".join(map(str, connection.Database.version_info[:3]))
-            facts["driver"] = f"mysqlclient {driver}"
-        else:
-            facts["database"] = version
-            facts["driver"] = f"psycopg {connection.Database.__version__}"
+        version = ".".join(map(str, connection.get_database_version()))
+        facts = {"database": f"{connection.display_name} {version}"}
+        driver = {"postgresql": "psycopg", "mysql": "mysqlclient"}
+        if name := driver.get(connection.vendor):
+            facts["driver"] = f"{name} {version_of(name)}"
         return facts
 
     def do_create(self):
@@ -63,24 +53,33 @@ class Worker:
         """Drop the test database."""
         from django.db import connection
 
+        if hasattr(self.benchmark, "teardown"):
+            self.benchmark.teardown()
         if connection.vendor != "sqlite":
             connection.close()
             connection.creation._destroy_test_db(connection.settings_dict["NAME"], 0)
 
-    def do_setup(self, package, name, *params):
-        """
-        Set a benchmark up.
+    def create_tables(self):
+        """Make the tables of the models, without the time of "migrate"."""
+        from django.apps import apps
+        from django.db import connection
 
-        package: its place in update_benchmarks. name: of its class. params:
-        one value for each of its parameters. Return its methods.
+        with connection.schema_editor() as editor:
+            for model in apps.get_app_config("benchmarks").get_models():
+                if not model._meta.proxy:
+                    editor.create_model(model)
+
+    def do_setup(self, name, *params):
         """
-        module = importlib.import_module(
-            f"benchmarks.update_benchmarks.{package}.benchmark"
-        )
-        benchmark = getattr(module, name)()
-        benchmark.setup(*params)
-        self.benchmark, self.params = benchmark, params
-        return [one for one in dir(benchmark) if one.startswith(("time_", "peakmem_"))]
+        Set a benchmark up: the class of this name in operations.py, with these
+        parameters. Return the names of its methods.
+        """
+        from . import operations
+
+        self.create_tables()
+        self.benchmark = getattr(operations, name)()
+        self.benchmark.setup(*params)
+        return [one for one in dir(self.benchmark) if one.startswith("time_")]
 
     def settle(self, method):
         """Leave nothing of the last operation to the next."""
@@ -91,17 +90,17 @@ class Worker:
     def do_time(self, method, loops):
         """Call a method so many times. Return the seconds of one."""
         self.settle(method)
-        call, params = getattr(self.benchmark, method), self.params
+        call = getattr(self.benchmark, method)
         started = perf_counter()
         for _ in range(loops):
-            call(*params)
+            call()
         return (perf_counter() - started) / loops
 
     def do_peak(self, method):
         """Call a method. Return by how many bytes it made the process grow."""
         self.settle(method)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        getattr(self.benchmark, method)(*self.params)
+        getattr(self.benchmark, method)()
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return (after - before) * 1024
 
@@ -109,11 +108,11 @@ class Worker:
         """Call a method. Return the statements that it sends."""
         from django.db import connection, reset_queries
 
-        getattr(self.benchmark, method)(*self.params)
+        getattr(self.benchmark, method)()
         connection.force_debug_cursor = True
         reset_queries()
         try:
-            getattr(self.benchmark, method)(*self.params)
+            getattr(self.benchmark, method)()
             return [query["sql"] for query in connection.queries]
         finally:
             connection.force_debug_cursor = False
@@ -126,14 +125,14 @@ class Worker:
         with --dump-before=getloadavg, the instructions since the last call
         are written down.
         """
-        call, params = getattr(self.benchmark, method), self.params
+        call = getattr(self.benchmark, method)
         for _ in range(warmups):
-            call(*params)
+            call()
         gc.collect()
         gc.disable()
         os.getloadavg()
         for _ in range(loops):
-            call(*params)
+            call()
         os.getloadavg()
         gc.enable()
 
@@ -153,13 +152,12 @@ def main():
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
+    django.setup()
     worker = Worker()
     for line in sys.stdin:
         name, *args = json.loads(line)
         try:
             answer = {"result": getattr(worker, f"do_{name}")(*args)}
-        except NotImplementedError as error:
-            answer = {"skip": str(error)}
         except (Exception, SystemExit) as error:
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}"}

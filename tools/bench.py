@@ -7,11 +7,13 @@ against the raw driver doing the same. peers: of other ways to tell which rows
 an update changed. memory: the peak of an update of many rows.
 """
 
+import contextlib
 import shutil
+import subprocess
 
 from tools import DJANGO, ROOT, WORK
 from tools.checkout import base
-from tools.common import Error, run, say
+from tools.common import Error, clean_environment, say
 from tools.environment import ensure
 from tools.git import tree_of
 from tools.servers import server
@@ -26,6 +28,7 @@ def bench(options):
     if set(names).difference(NAMES):
         raise Error(f"the names are {', '.join(NAMES)}. Nothing ran.")
     tag, status = base(whole=True), 0
+    fast = ["--fast"] * options.fast
     if "counts" in names and not shutil.which("valgrind"):
         raise Error("there is no valgrind to count with. Install it; nothing ran.")
     timed = [name for name in names if name != "counts"]
@@ -36,11 +39,11 @@ def bench(options):
     with tree_of(tag, "django") as tree:
         if "counts" in names:
             strict = ["--strict"] * options.short
-            arguments = (tree, DJANGO, BENCH / "counts.json", *strict)
+            arguments = (tree, DJANGO, BENCH / "counts.json", *strict, *fast)
             status |= execute("counts", {"SERIES_DB": "sqlite"}, *arguments)
         for name in options.db if timed else ():
             with server(name) as env:
-                status |= execute("measure", env, tree, DJANGO, BENCH, *timed)
+                status |= execute("measure", env, tree, DJANGO, BENCH, *timed, *fast)
     if options.write and not status:
         status = execute("report", {}, BENCH, ROOT / "docs" / "performance.md")
     say("The benchmarks FAILED." if status else "The benchmarks are done.")
@@ -50,4 +53,14 @@ def bench(options):
 def execute(module, env, *arguments):
     """Run a module of benchmarks/, showing its output; return its status."""
     command = [ensure(), "-m", f"benchmarks.{module}", *arguments]
-    return run(*command, env=env, stdout=None).returncode
+    with subprocess.Popen(
+        command, cwd=ROOT, env=clean_environment(**env), stdin=subprocess.DEVNULL
+    ) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            # It gets Ctrl-C, too, and prints what it has.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.terminate()
+            raise

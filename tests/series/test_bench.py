@@ -2,8 +2,12 @@
 
 import contextlib
 import os
+import re
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from argparse import Namespace
 
 import pytest
@@ -11,20 +15,28 @@ import pytest
 from benchmarks import counts, text
 from tools import DJANGO, ROOT, bench
 from tools.checkout import state
-from tools.common import Error, run, upstream
+from tools.common import Error, clean_environment, run, upstream
+from tools.environment import ensure
 from tools.git import tree_of
 
-UPDATE = "        with transaction.mark_for_rollback_on_error(using=compiler.using):\n"
-CLONE = f"        self._clone()\n{UPDATE}"
-ATOMIC = "        with transaction.atomic(using=self.db, savepoint=False):\n"
+PAGE_PATH = ROOT / "docs" / "performance.md"
+CHANGED = """
 
-needs_checkout = pytest.mark.skipif(
-    "SERIES_SLOW" not in os.environ
-    or not (DJANGO / ".git").is_dir()
-    or state() != ""
-    or not shutil.which("valgrind"),
-    reason="takes minutes, and needs SERIES_SLOW=1 and valgrind",
+def changed(self, *args, update=QuerySet.update, **kwargs):
+    {}
+        return update(self, *args, **kwargs)
+
+
+QuerySet.update = changed
+"""
+CLONE = "if self._clone() is not None:"
+ATOMIC = "with transaction.atomic(savepoint=False):"
+
+slow = pytest.mark.skipif(
+    "SERIES_SLOW" not in os.environ or not (DJANGO / ".git").is_dir() or state() != "",
+    reason="takes minutes, and needs SERIES_SLOW=1 and django/",
 )
+valgrind = pytest.mark.skipif(not shutil.which("valgrind"), reason="needs valgrind")
 
 
 @pytest.fixture(scope="module")
@@ -36,22 +48,21 @@ def base():
 
 @pytest.fixture
 def judge(base, tmp_path):
-    """Give a function that judges the series, changed in QuerySet.update()."""
+    """Give a function that judges the series, with update() in a statement."""
 
-    def run(replacement):
+    def run(statement):
         shutil.copytree(DJANGO / "django", tmp_path / "django")
-        path = tmp_path / "django" / "db" / "models" / "query.py"
-        code = path.read_text(encoding="utf-8")
-        head, update, rest = code.partition("    def update(self, **kwargs):\n")
-        assert UPDATE in rest
-        changed = head + update + rest.replace(UPDATE, replacement, 1)
-        path.write_text(changed, encoding="utf-8")
-        return counts.judge(counts.collect(base, tmp_path, ["update_1"], seeds=2))
+        with open(tmp_path / "django/db/models/query.py", "a") as file:
+            file.write(CHANGED.format(statement))
+        failures = counts.judge(counts.collect(base, tmp_path, ["update_ready"], 1))
+        unused = tuple(f"update_ready, {counts.WITH[kind]}" for kind in counts.UNUSED)
+        return [failure for failure in failures if failure.startswith(unused)]
 
     return run
 
 
-@needs_checkout
+@slow
+@valgrind
 def test_clone_fails(judge):
     """A clone without receivers is found by the instructions alone."""
     failures = judge(CLONE)
@@ -59,7 +70,8 @@ def test_clone_fails(judge):
     assert all("times the instructions" in failure for failure in failures)
 
 
-@needs_checkout
+@slow
+@valgrind
 def test_transaction_fails(judge):
     """A transaction without receivers is found by the statements."""
     failures = judge(ATOMIC)
@@ -68,15 +80,70 @@ def test_transaction_fails(judge):
     assert "BEGIN; UPDATE" in found[0]
 
 
-def found(instructions=1000, none=("U",), pre_update=None, post_update=None):
+def measure(base, directory, *arguments):
+    """Start a measurement on SQLite."""
+    command = [ensure("bench"), "-m", "benchmarks.measure", base, DJANGO, directory]
+    return subprocess.Popen(
+        [*command, *arguments],
+        cwd=ROOT,
+        env=clean_environment(SERIES_DB="sqlite"),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+@slow
+def test_stopped(base, tmp_path):
+    """A measurement that is stopped prints and keeps what it has."""
+    path = tmp_path / "sqlite-used.json"
+    with measure(base, tmp_path, "used") as process:
+        while not path.exists() and process.poll() is None:
+            time.sleep(0.1)
+        # What comes next takes longer.
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        printed = process.communicate(timeout=60)[0]
+    assert process.returncode == 130
+    assert "| SQLite | 1 |" in printed
+    assert '"keys/1"' in path.read_text()
+
+
+@slow
+def test_report(base, tmp_path):
+    """Each suite prints its table, which also gets its place in the page."""
+    suites = ("unused", "used", "peers", "memory")
+    with measure(base, tmp_path, "--fast", *suites) as process:
+        printed = process.communicate()[0]
+    assert process.returncode == 0
+    page = tmp_path / "page.md"
+    shutil.copy(PAGE_PATH, page)
+    command = [ensure("bench"), "-m", "benchmarks.report", tmp_path, page]
+    assert run(*command).returncode == 0
+    tables = [table.strip() for table in printed.split("\n\n") if table.strip()]
+    assert len(tables) == len(suites)
+    assert all(table in page.read_text(encoding="utf-8") for table in tables)
+    plots = [path.read_text(encoding="utf-8") for path in tmp_path.glob("page/*.svg")]
+    assert len(plots) == 2
+    assert all(">a receiver takes the keys</text>" in plot for plot in plots)
+
+
+def found(instructions=1000, none=("U",), used=1000, pre_update=None, post_update=None):
     """Return a result of collect() for one operation."""
     around = ["BEGIN", "U", "COMMIT"]
+    statements = {
+        "unpatched": ["U"],
+        "none": [*none],
+        "other": ["U"],
+        "pre_update": pre_update or around,
+        "post_update": post_update or around,
+    }
+    numbers = {"unpatched": 1000, "none": instructions, "other": 1000}
+    numbers |= {"pre_update": used, "post_update": 1000, "transaction": 9000}
     return {
-        "unpatched": {"one": {"statements": ["U"], "instructions": [1000] * 3}},
-        "none": {"one": {"statements": [*none], "instructions": [instructions] * 3}},
-        "other": {"one": {"statements": ["U"], "instructions": [1000] * 3}},
-        "pre_update": {"one": {"statements": pre_update or around}},
-        "post_update": {"one": {"statements": post_update or around}},
+        "statements": {"update_ready": statements},
+        "instructions": {
+            "update_ready": {kind: [number] * 3 for kind, number in numbers.items()}
+        },
     }
 
 
@@ -84,8 +151,9 @@ def found(instructions=1000, none=("U",), pre_update=None, post_update=None):
     "changes, word",
     [
         ({}, None),
-        ({"instructions": 1010}, None),
-        ({"instructions": 1011}, "1.0110 times the instructions"),
+        ({"instructions": 1001}, "1.0010 ± 0.0000 times the instructions"),
+        ({"used": 2000}, None),
+        ({"used": 2001}, "2.0010 ± 0.0000 times the instructions"),
         ({"none": ("U", "U")}, "other statements"),
         ({"pre_update": ["BEGIN", "U RETURNING", "COMMIT"]}, "pre_update"),
         ({"post_update": ["BEGIN", "U RETURNING", "COMMIT"]}, None),
@@ -97,6 +165,40 @@ def test_judge(changes, word):
     """Each promise about instructions and statements is checked."""
     failures = counts.judge(found(**changes))
     assert [word in failure for failure in failures] == [True] * bool(word)
+
+
+def test_spread_is_left_out():
+    """A ratio counts as more only if it's by more than its spread."""
+    counted = found()
+    numbers = counted["instructions"]["update_ready"]
+    numbers["none"] = [1004, 1005, 1010]
+    assert len(counts.judge(counted)) == 1
+    numbers["none"] = [998, 1004, 1010]
+    assert counts.judge(counted) == []
+
+
+def test_table_of_what_was_counted():
+    """After Ctrl-C, the table has the lines of what was counted until then."""
+    counted = found()
+    counted["statements"]["save"] = {}
+    counted["instructions"]["save"] = {"none": [1]}
+    del counted["instructions"]["update_ready"]["pre_update"]
+    table = counts.tables(counted)
+    assert "1.0000 ± 0.0000 | 1.01: met | the same" in table
+    assert "pre_update" not in table and "save" not in table
+
+
+def test_progress(capsys):
+    """The time that is left follows the weights of what is done."""
+    progress = text.Progress(40)
+    progress.say("first")
+    progress.started -= 10
+    progress.add(4)
+    progress.say("second")
+    progress.pause = 60
+    progress.say("too soon")
+    said = capsys.readouterr().err
+    assert said == "  first\n  second; about 90 s left\n".replace("90 s", "2 min")
 
 
 def test_paired():
@@ -149,16 +251,17 @@ def test_replace_sections_without_markers():
 
 def test_page_has_all_sections():
     """docs/performance.md has a place for each table."""
-    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    page = PAGE_PATH.read_text(encoding="utf-8")
     code = (ROOT / "benchmarks" / "report.py").read_text(encoding="utf-8")
     names = [match[2] for match in text.MARKER.finditer(page)]
-    assert len(names) == len(set(names)) > 5
-    for name in names:
-        assert f'    "{name}": {name},\n' in code
+    sections = re.findall(r'^    "(\w+)": \(\w+, "', code, re.M)
+    assert sorted(names) == sorted([*sections, "counts", "machine"])
 
 
-def test_short_takes_no_names():
-    code = "import series; series.parse_arguments(['bench', '--short', 'unused'])"
+@pytest.mark.parametrize("arguments", [["--short", "used"], ["--fast", "--write"]])
+def test_excluded_arguments(arguments):
+    """Limits need all counts, and the page no rough numbers."""
+    code = f"import series; series.parse_arguments({['bench', *arguments]})"
     done = run(sys.executable, "-c", code)
     assert done.returncode == 2 and "not allowed with" in done.stderr
 
@@ -179,7 +282,7 @@ def test_missing_server(monkeypatch):
     monkeypatch.setattr(bench, "tree_of", lambda *args: contextlib.nullcontext())
     monkeypatch.setattr(bench, "execute", lambda *args: measured.append(args) or 0)
     options = Namespace(
-        short=False, names=["unused"], db=["sqlite", "mysql"], write=False
+        short=False, fast=False, names=["unused"], db=["sqlite", "mysql"], write=False
     )
     with pytest.raises(Error, match="no mysql server"):
         bench.bench(options)

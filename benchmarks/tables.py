@@ -1,39 +1,6 @@
-"""What the benchmarks share."""
+"""Fill tables, and reach them without Django."""
 
-import os
-
-import django
-from django.apps import apps
-from django.core.management import call_command
-
-
-def bench_setup(migrate=False):
-    """
-    Set Django up, as django-asv's function of this name does.
-
-    migrate: also make the tables.
-    """
-    os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
-    # It's called while models are imported, too.
-    if not apps.ready and not apps.loading:
-        django.setup()
-    if migrate:
-        call_command("migrate", run_syncdb=True, verbosity=0)
-
-
-def update_signals():
-    """
-    Return (pre_update, post_update).
-
-    Raise NotImplementedError, on which asv skips a benchmark, if this Django
-    doesn't have them.
-    """
-    from django.db.models import signals
-
-    try:
-        return signals.pre_update, signals.post_update
-    except AttributeError:
-        raise NotImplementedError("this Django has no update signals") from None
+from django.db import connection
 
 
 def fill(model, rows):
@@ -42,8 +9,6 @@ def fill(model, rows):
 
     The database makes them: the memory of this process doesn't grow by it.
     """
-    from django.db import connection
-
     quote = connection.ops.quote_name
     table = quote(model._meta.db_table)
     numbers = (
@@ -73,8 +38,6 @@ def settle(model, rows):
     Let the database do now what the last update left for later, so that the
     next one doesn't pay for it.
     """
-    from django.db import connection
-
     if rows < 10000:
         return
     table = connection.ops.quote_name(model._meta.db_table)
@@ -92,42 +55,15 @@ def raw_connection():
     Return a connection of the driver itself, with its own defaults. On SQLite
     in memory it's Django's, since no other one sees the database.
     """
-    from django.db import connection
-
     connection.ensure_connection()
-    config = connection.settings_dict
     if connection.vendor == "sqlite":
         return connection.connection
-    if connection.vendor == "postgresql":
-        import psycopg
-
-        return psycopg.connect(
-            host=config["HOST"],
-            port=config["PORT"],
-            user=config["USER"],
-            password=config["PASSWORD"],
-            dbname=config["NAME"],
-        )
-    import MySQLdb
-
-    raw = MySQLdb.connect(
-        host=config["HOST"],
-        port=int(config["PORT"]),
-        user=config["USER"],
-        passwd=config["PASSWORD"],
-        db=config["NAME"],
+    names = ("host", "port", "user", "password", "dbname", "database")
+    params = connection.get_connection_params()
+    raw = connection.Database.connect(
+        **{name: params[name] for name in names if name in params}
     )
-    # As Django does.
-    raw.cursor().execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+    if connection.vendor == "mysql":
+        # As Django does.
+        raw.cursor().execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
     return raw
-
-
-class Numbers:
-    """Give a new number at each call, so that each update changes the rows."""
-
-    def __init__(self):
-        self.last = 0
-
-    def __call__(self):
-        self.last += 1
-        return self.last
