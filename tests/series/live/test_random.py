@@ -247,7 +247,7 @@ class Mirror:
         self.copy(model, queryset, keys)
 
     def check_values(self, model, queryset, values):
-        """Check that the plain values of the own table are what was written."""
+        """Check that plain values of the own table are what was written."""
         for field in columns(model):
             value = values.get(field.name, F(field.name))
             if not (field.is_relation or hasattr(value, "resolve_expression")):
