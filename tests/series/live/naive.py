@@ -155,7 +155,7 @@ def update_split():
     def naive_update(self, **kwargs):
         if not signals.post_update.has_listeners(self.model):
             return update(self, **kwargs)
-        pks = set(self.order_by().values_list("pk", flat=True))
+        pks = sorted(set(self.order_by().values_list("pk", flat=True)))
         return sum(update(self.filter(pk=pk), **kwargs) for pk in pks)
 
     return mock.patch.object(QuerySet, "update", naive_update)

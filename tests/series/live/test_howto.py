@@ -215,6 +215,7 @@ def test_audit_trail(page):
 
     async def serve():
         await sync_to_async(middleware)(SimpleNamespace(user=user))
+        await sync_to_async(connections.close_all)()
 
     awards.filter(points=1).update(points=F("points") + 10)
     two.points = 5

@@ -243,17 +243,17 @@ class Mirror:
             copy = partial(self.copy, model, queryset, keys)
             return transaction.on_commit(copy, using=self.plan.using)
         else:
-            self.check_values(queryset, values)
+            self.check_values(model, queryset, values)
         self.copy(model, queryset, keys)
 
-    def check_values(self, queryset, values):
-        """Check that the plain values are what was written."""
-        for name, value in values.items():
-            field = queryset.model._meta.get_field(name)
+    def check_values(self, model, queryset, values):
+        """Check that plain values of the own table are what was written."""
+        for field in columns(model):
+            value = values.get(field.name, F(field.name))
             if not (field.is_relation or hasattr(value, "resolve_expression")):
-                found = set(queryset.values_list(name, flat=True))
+                found = set(queryset.values_list(field.name, flat=True))
                 if found != {value}:
-                    raise Stale(f"{name} is {found}, {value!r} was sent")
+                    raise Stale(f"{field.name} is {found}, {value!r} was sent")
 
     def copy(self, model, queryset, keys):
         """Replace the rows with these keys by those of the queryset."""
