@@ -39,8 +39,8 @@ PLANS = {
     "update_ready": Plan(
         *(200, 20, 7),
         {
-            "none": 1.00,
-            "other": 1.01,
+            "none": 1.01,
+            "other": 1.02,
             "pre_update": 2.0,
             "post_update": 2.0,
             "transaction": None,
