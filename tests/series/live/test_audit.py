@@ -8,7 +8,7 @@ audit must report.
 
 import json
 import unittest
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from functools import partial
 from unittest.mock import Mock, patch
 
@@ -212,13 +212,13 @@ SEND = "pre_update.send(sender=Account, values={}, queryset=Account.objects.all(
 
 
 def executed_twice():
-    execute = SQLUpdateCompiler.execute_returning_sql
+    def twice(execute):
+        return lambda *args: [execute(*args), execute(*args)][1]
 
-    def twice(self, fields):
-        execute(self, fields)
-        return execute(self, fields)
-
-    with patch.object(SQLUpdateCompiler, "execute_returning_sql", twice):
+    with ExitStack() as stack:
+        for name in ("execute_sql", "execute_returning_sql"):
+            execute = getattr(SQLUpdateCompiler, name)
+            stack.enter_context(patch.object(SQLUpdateCompiler, name, twice(execute)))
         update()
 
 
