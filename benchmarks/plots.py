@@ -127,4 +127,9 @@ def shorten(svg):
     svg = re.sub(r"\d+\.\d+", lambda found: f"{float(found[0]):.1f}", svg)
     svg = re.sub(r' *<!--.*?-->\n| *<g id="[^"]*"/>\n', "", svg)
     svg = re.sub(r' *<g id="[^"]*">\s*</g>\n', "", svg)
-    return re.sub(r'\n(?=[LCQz"])', "", svg)
+    svg = re.sub(r'\n(?=[LCQz"])', "", svg)
+    # Groups of one element, from the inside.
+    group = re.compile(r'( *)<g id="[^"]*">\n *(<.*)\n\1</g>')
+    while group.search(svg):
+        svg = group.sub(r"\1\2", svg)
+    return svg
