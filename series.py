@@ -48,7 +48,7 @@ def parse_arguments(argv):
     sub = command("lint.lint", "run Django's linters on every commit")
     flag(sub, "--no-docs", "leave out the docs, which take minutes")
     sub = command("bench.bench", "measure what the signals cost")
-    text = "of counts, unused, used, peers, and memory"
+    text = "of counts, unused, used, peers, memory, and writers"
     sub.add_argument("--db", nargs="+", default=DATABASES, choices=DATABASES)
     either = sub.add_mutually_exclusive_group()
     either.add_argument("names", nargs="*", default=[], metavar="NAME", help=text)

@@ -17,6 +17,7 @@ of the processes. All sizes are measured in one run before the next begins.
 
 import argparse
 import contextlib
+import itertools
 import math
 import os
 import random
@@ -175,7 +176,29 @@ def memory(options, results):
         results.write()
 
 
-SUITES = {"unused": unused, "used": used, "peers": peers, "memory": memory}
+LEVELS = ["READ COMMITTED", "REPEATABLE READ"]
+
+
+def writers(options, results):
+    """The updates that don't fail while others write. SQLite has one writer."""
+    levels = [] if results.facts["database"].startswith("SQLite") else LEVELS
+    for run, level in itertools.product(range(options.runs), levels):
+        for kind in ("none", "post_update"):
+            with Process(options.patched, database="bench_writers") as process:
+                process.ask("setup", "Writers", kind, f"ISOLATION LEVEL {level}")
+                good = process.ask("call", "count_updates")
+            results.add(f"{level}/{kind}", [good], unit="integer")
+    if levels:
+        results.write()
+
+
+SUITES = {
+    "unused": unused,
+    "used": used,
+    "peers": peers,
+    "memory": memory,
+    "writers": writers,
+}
 
 
 def main(argv):
@@ -206,6 +229,8 @@ def main(argv):
             problem, status = "stopped.", 130
         if results.runs:
             print(f"\n{report.SECTIONS[name][0]({database: results})}\n", flush=True)
+        elif not problem:
+            print(f"{name} on {database}: there is nothing to measure.")
         if problem:
             print(f"{name} on {database}: {problem}", file=sys.stderr)
             return status

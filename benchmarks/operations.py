@@ -4,8 +4,10 @@ or "peak_". worker.py calls setup(), with parameters, then one of them.
 """
 
 import itertools
+import random
+from concurrent.futures import ThreadPoolExecutor
 
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.db.models import signals
 from django.db.models.sql.compiler import SQLUpdateCompiler
 
@@ -297,6 +299,53 @@ class Cacheops(AllRows):
     def time_cacheops(self):
         rows = Row.objects.filter(active=True)
         self.check(rows.invalidated_update(points=next(self.number)))
+
+
+class Writers:
+    """
+    Six threads update a hundred rows, each 60 times, about ten of them, which
+    they find by the key, an index that the updates change, or a scan.
+
+    receivers: "none", or one of SIGNALS. level: of isolation.
+    """
+
+    def setup(self, receivers, level):
+        fill(Account, 100)
+        for _ in range(10):
+            Owner.objects.create()
+        self.level, self.owners = level, list(Owner.objects.all())
+        Account.objects.update(owner=self.owners[0])
+        if receivers != "none":
+            getattr(signals, receivers).connect(receiver, sender=Account)
+
+    def write(self, seed):
+        """Update in this thread. Return how many updates didn't fail."""
+        chosen, rows, good = random.Random(seed), Account.objects.all(), 0
+        session = "CHARACTERISTICS AS" if connection.vendor == "postgresql" else ""
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET SESSION {session} TRANSACTION {self.level}")
+        for _ in range(60):
+            owner, other = chosen.sample(self.owners, 2)
+            queryset = chosen.choice(
+                [
+                    rows.filter(pk__in=chosen.sample(range(1, 101), 10)),
+                    rows.filter(owner=other),
+                    rows.filter(points=chosen.randrange(10)),
+                ]
+            )
+            try:
+                queryset.update(owner=owner, points=chosen.randrange(10))
+                good += 1
+            except OperationalError:
+                # A deadlock, or a row that changed since the snapshot.
+                pass
+        connection.close()
+        return good
+
+    def count_updates(self):
+        """Return how many of all 360 updates didn't fail."""
+        with ThreadPoolExecutor(6) as pool:
+            return sum(pool.map(self.write, range(6)))
 
 
 class Memory(AllRows):

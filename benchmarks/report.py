@@ -175,6 +175,21 @@ def memory(found):
     return table(head, lines)
 
 
+def writers(found):
+    """How many of the 360 updates of six writers failed."""
+    lines = []
+    for database, results in found.items():
+        for level in dict.fromkeys(name.split("/")[0] for name in results.benchmarks):
+            cells = []
+            for kind in ("none", "post_update"):
+                good = sum(results.values(f"{level}/{kind}"), [])
+                least, most = 360 - max(good), 360 - min(good)
+                cells.append(f"{least:.0f} to {most:.0f}")
+            lines.append([DATABASES[database], level, *cells])
+    head = ["database", "isolation level", "no receiver", "`post_update`"]
+    return table(head, lines, left=2)
+
+
 def machine(everything):
     """
     The machine, the versions, and the dates.
@@ -204,6 +219,7 @@ SECTIONS = {
     "growth": (growth, "used"),
     "peers": (peers, "peers"),
     "memory": (memory, "memory"),
+    "writers": (writers, "writers"),
 }
 
 

@@ -104,6 +104,10 @@ class Worker:
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return (after - before) * 1024
 
+    def do_call(self, method):
+        """Call a method. Return its result."""
+        return getattr(self.benchmark, method)()
+
     def do_statements(self, method):
         """Call a method. Return the statements that it sends."""
         from django.db import connection, reset_queries

@@ -4,7 +4,8 @@ Measures what the signals cost.
 counts: instructions and statements on SQLite, and unused: seconds, without
 receivers and with ones that do nothing, against the base. used: with others,
 against the raw driver doing the same. peers: of other ways to tell which rows
-an update changed. memory: the peak of an update of many rows.
+an update changed. memory: the peak of an update of many rows. writers: the
+updates that fail because others write the same rows.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from tools.environment import ensure
 from tools.git import tree_of
 from tools.servers import server
 
-NAMES = ("counts", "unused", "used", "peers", "memory")
+NAMES = ("counts", "unused", "used", "peers", "memory", "writers")
 BENCH = WORK / "bench"
 
 
