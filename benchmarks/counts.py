@@ -1,14 +1,14 @@
 """
 Count instructions and statements, which don't depend on the machine.
 
-    python -m benchmarks.counts BASE PATCHED RESULTS.json [--strict] [--fast]
+    python -m benchmarks.counts BASE PATCHED RESULTS.json [--strict] [--seeds N]
 
 BASE and PATCHED are trees of Django. The operations are those of Unused in
 operations.py, on SQLite in memory. callgrind counts the instructions, without
 the garbage collector, which runs at other moments if anything changes. With
---strict, the exit status is 1 if the patched Django breaks what LIMITS and
-judge() say. With --fast there is one process for each, so that the numbers are
-rough, and bulk_update() is left out.
+--strict, the exit status is 1 if the patched Django breaks what PLANS and
+judge() say. With --seeds, so many at most are counted of each; with one, the
+numbers are rough, and bulk_update() is left out.
 """
 
 import argparse
@@ -271,13 +271,13 @@ def main(argv):
     parser.add_argument("patched")
     parser.add_argument("results", type=Path)
     parser.add_argument("--strict", action="store_true")
-    parser.add_argument("--fast", action="store_true")
+    parser.add_argument("--seeds", type=int)
     options = parser.parse_args(argv)
-    methods, seeds = list(PLANS), None
-    if options.fast:
-        methods, seeds = [one for one in PLANS if not one.startswith("bulk")], 1
+    methods = list(PLANS)
+    if options.seeds == 1:
+        methods.remove("bulk_update_1000")
     try:
-        found = collect(options.base, options.patched, methods, seeds)
+        found = collect(options.base, options.patched, methods, options.seeds)
     except Failed as error:
         print(f"counting failed: {error}", file=sys.stderr)
         return 1

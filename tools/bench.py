@@ -39,8 +39,9 @@ def bench(options):
             say("It's there. What is missing is found before anything is measured.")
     with tree_of(tag, "django") as tree:
         if "counts" in names:
-            strict = ["--strict"] * options.short
-            arguments = (tree, DJANGO, BENCH / "counts.json", *strict, *fast)
+            arguments = [tree, DJANGO, BENCH / "counts.json"]
+            arguments += ["--strict", "--seeds=3"] * options.short
+            arguments += ["--seeds=1"] * options.fast
             status |= execute("counts", {"SERIES_DB": "sqlite"}, *arguments)
         for name in options.db if timed else ():
             with server(name) as env:
