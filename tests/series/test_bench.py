@@ -89,6 +89,8 @@ def measure(base, directory, *arguments):
         env=clean_environment(SERIES_DB="sqlite"),
         stdout=subprocess.PIPE,
         text=True,
+        # A job in the background of a shell ignores Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

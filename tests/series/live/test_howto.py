@@ -37,15 +37,12 @@ HOWTO = DOCS / "howto" / "update-signals.txt"
 REFERENCE = DOCS / "ref" / "signals.txt"
 GIVEN = {
     "models": """
-class BonusAward(PointAward):
-    bonus = models.IntegerField(default=0)
-
 class BonusProxy(BonusAward):
     class Meta:
         proxy = True
 """,
     "signals": """
-from myapp.models import BonusAward, BonusProxy
+from myapp.models import BonusProxy
 
 class Index(dict):
     def add(self, awards):

@@ -201,7 +201,8 @@ class Mirror:
             for family in plan.families
             for model in FAMILIES[family]
         }
-        # The keys that pre_update's queryset had.
+        # The keys that pre_update's queryset had, by the identity of values,
+        # and the values, so that no other dictionary gets this identity.
         self.keys = {}
 
     @contextmanager
@@ -226,13 +227,14 @@ class Mirror:
 
     def pre_update(self, queryset, values, **kwargs):
         if self.plan.style == "instances":
-            self.keys[id(values)] = {one.pk for one in queryset}
+            keys = {one.pk for one in queryset}
         else:
-            self.keys[id(values)] = set(queryset.values_list("pk", flat=True))
+            keys = set(queryset.values_list("pk", flat=True))
+        self.keys[id(values)] = keys, values
 
     def post_update(self, sender, queryset, values, pk_set, **kwargs):
         model = sender._meta.concrete_model
-        keys = self.keys.pop(id(values), pk_set)
+        keys, _ = self.keys.pop(id(values), (pk_set, None))
         if model not in self.tables:
             return
         if changes_key(sender, values):
