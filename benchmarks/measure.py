@@ -180,7 +180,7 @@ LEVELS = ["READ COMMITTED", "REPEATABLE READ"]
 
 
 def writers(options, results):
-    """The updates that don't fail while others write. SQLite has one writer."""
+    """Updates that don't fail while others write. SQLite has one writer."""
     levels = [] if results.facts["database"].startswith("SQLite") else LEVELS
     for run, level in itertools.product(range(options.runs), levels):
         for kind in ("none", "post_update"):
