@@ -3,12 +3,12 @@ Count instructions and statements, which don't depend on the machine.
 
     python -m benchmarks.counts BASE PATCHED RESULTS [--strict] [--seeds N]
 
-BASE and PATCHED are trees of Django, RESULTS is a file. The operations are those of Unused in
-operations.py, on SQLite in memory. callgrind counts the instructions, without
-the garbage collector, which runs at other moments if anything changes. With
---strict, the exit status is 1 if the patched Django breaks what PLANS and
-judge() say. With --seeds, so many at most are counted of each; with one, the
-numbers are rough, and bulk_update() is left out.
+BASE and PATCHED are trees of Django, RESULTS is a JSON file. The operations
+are those of Unused in operations.py, on SQLite in memory. callgrind counts the
+instructions, without the garbage collector, which runs at other moments if
+anything changes. With --strict, the exit status is 1 if the patched Django
+breaks what PLANS and judge() say. With --seeds, so many at most are counted of
+each; with one, the numbers are rough, and bulk_update() is left out.
 """
 
 import argparse
