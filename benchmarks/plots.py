@@ -1,5 +1,5 @@
 """
-Draw the plots of docs/performance.md: what its tables don't show at a glance.
+Draw the plot of docs/performance.md: what its table doesn't show at a glance.
 """
 
 import re
@@ -16,22 +16,15 @@ from matplotlib.ticker import (  # noqa: E402
     NullLocator,
 )
 
-from .report import AGAINST, DATABASES, GOALS, PEERS  # noqa: E402
+from .report import AGAINST, DATABASES, GOALS  # noqa: E402
 
 # Grey works on white and on black, and so do these, which differ in lightness,
-# too. Markers and styles are for who doesn't see the colours. The same has the
-# same in both plots.
+# too. Markers and styles are for who doesn't see the colours.
 GREY = "#808080"
 CURVES = {
     "keys": ("a receiver takes the keys", "#d55e00", "o", "-"),
     "instances": ("a receiver takes instances", "#0072b2", "s", "--"),
     "none": ("no receiver", GREY, "P", (0, (1, 3))),
-    "bulk_signals": ("django-bulk-signals", "#56b4e9", "x", (0, (3, 1, 1, 1))),
-    "values_list": ("values_list() before", "#009e73", "^", "-."),
-    "locked": ("locked first", "#cc79a7", "D", ":"),
-    "save_each": ("save() of each", "#b58900", "v", (0, (5, 1))),
-    "bulk_hooks": ("django-bulk-hooks", "#7f3fbf", "<", "--"),
-    "cacheops": ("django-cacheops", "#4d7a00", ">", "-."),
 }
 STYLE = {
     "svg.fonttype": "none",
@@ -45,34 +38,14 @@ STYLE = {
 }
 
 
-def draw_all(directory, everything):
+def draw(path, found):
     """
-    Draw the plots of the suites that were measured.
+    Draw the ratios to the driver over the number of rows.
 
-    everything: {suite: {database: report.Results}}.
+    path: of the SVG. found: {database: report.Results}.
     """
-    directory.mkdir(exist_ok=True)
-    if found := everything.get("used"):
-        against = {**AGAINST, "none": "driver_update"}
-        draw(
-            directory / "driver.svg",
-            found,
-            against,
-            "times the driver doing the same",
-            GOALS,
-        )
-    if found := everything.get("peers"):
-        against = dict.fromkeys(("keys", *PEERS), "keys")
-        draw(directory / "peers.svg", found, against, "times a post_update receiver")
-
-
-def draw(path, found, against, label, goals=None):
-    """
-    Draw ratios over the number of rows, with a plot for each database.
-
-    found: {database: report.Results}. against: {name: the one it's divided
-    by}. label: of the ratios. goals: {database: a ratio to draw a line at}.
-    """
+    against = {**AGAINST, "none": "driver_update"}
+    path.parent.mkdir(exist_ok=True)
     settings = {**STYLE, "svg.hashsalt": path.name}
     with plt.rc_context(settings):
         figure, axes = plt.subplots(
@@ -82,7 +55,7 @@ def draw(path, found, against, label, goals=None):
             squeeze=False,
             layout="constrained",
         )
-        axes[0][0].set_ylabel(label)
+        axes[0][0].set_ylabel("times the driver doing the same")
         for axis, (database, results) in zip(axes.flat, found.items()):
             sizes = results.sizes()
             axis.set(title=DATABASES[database], xlabel="rows")
@@ -110,10 +83,9 @@ def draw(path, found, against, label, goals=None):
                     markersize=4,
                     clip_on=False,
                 )
-            if goals:
-                style = {"color": GREY, "linewidth": 1, "linestyle": ":"}
-                goal = goals[database]
-                axis.axhline(goal, label="goal of the keys", clip_on=False, **style)
+            style = {"color": GREY, "linewidth": 1, "linestyle": ":"}
+            goal = GOALS[database]
+            axis.axhline(goal, label="goal of the keys", clip_on=False, **style)
         handles = axes[0][0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside lower center", ncols=4)
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))

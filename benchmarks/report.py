@@ -1,5 +1,5 @@
 """
-Write the tables and the plots of docs/performance.md.
+Write the tables and the plot of docs/performance.md.
 
     python -m benchmarks.report DIRECTORY PAGE
 
@@ -10,7 +10,7 @@ file; what is between its markers is replaced:
     <!-- end -->
 
 NAME is a key of SECTIONS, "counts" or "machine". The prose around them is
-written by hand. The plots are in the directory next to PAGE that has its name.
+written by hand. The plot is in the directory next to PAGE that has its name.
 """
 
 import json
@@ -235,7 +235,7 @@ def load(directory):
 
 
 def main(argv):
-    """Write the page and the plots. Return the exit status."""
+    """Write the page and the plot. Return the exit status."""
     from . import plots
 
     directory, page = map(Path, argv)
@@ -257,7 +257,8 @@ def main(argv):
         print(f"{page}: {error}", file=sys.stderr)
         return 1
     page.write_text(text, encoding="utf-8")
-    plots.draw_all(page.with_suffix(""), everything)
+    if found := everything.get("used"):
+        plots.draw(page.with_suffix("") / "driver.svg", found)
     print(f"Wrote {page.name}: {', '.join(sections)}.")
     return 0
 
