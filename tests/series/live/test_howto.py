@@ -173,6 +173,7 @@ def test_cache(page):
         lambda: page.ann.pointaward_set.set([one, two]),
         lambda: awards.filter(pk=one.pk).update(account_id=page.bob.pk),
         lambda: awards.create(account=page.bob, points=7),
+        lambda: page.BonusAward.objects.create(account=page.bob, points=8),
         awards.filter(pk=two.pk).delete,
     ):
         before = cached()
@@ -184,6 +185,22 @@ def test_cache(page):
             account.pointaward_set.aggregate(total=total)["total"]
             for account in accounts
         ]
+
+
+def save_points(award):
+    award.points += 1
+    award.save(update_fields=["points"])
+
+
+@pytest.mark.parametrize("change", [save_points, lambda award: award.delete()])
+def test_cache_of_stale_instance(page, change):
+    """The account that counts is that of the row."""
+    award = page.PointAward.objects.get(pk=page.two.pk)
+    page.PointAward.objects.update(account=page.bob)
+    page.get_points(page.bob.pk)
+    change(award)
+    points = page.bob.pointaward_set.values_list("points", flat=True)
+    assert page.get_points(page.bob.pk) == sum(points)
 
 
 def test_modified(page, connect):

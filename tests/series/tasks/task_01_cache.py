@@ -5,9 +5,9 @@ The ticket's cache: the worth of a shop's items, for all kinds of changes.
 from django.core.cache import cache
 from django.db import transaction
 from django.db.models import F, Sum
-from django.db.models.signals import post_delete, post_save, post_update, pre_update
+from django.db.models.signals import post_save, post_update, pre_delete, pre_update
 from django.dispatch import receiver
-from project import Item, Shop, create
+from project import Book, Item, Shop, create
 
 create()
 
@@ -21,12 +21,12 @@ def get_worth(shop_id):
     )
 
 
-@receiver([post_save, post_delete, post_update], sender=Item)
+@receiver(post_save, sender=Book)
+@receiver([post_save, pre_delete, post_update], sender=Item)
 def forget_worth(sender, instance, using, queryset=None, **kwargs):
-    if instance is not None:
-        ids = {instance.shop_id}
-    else:
-        ids = set(queryset.values_list("shop", flat=True))
+    if queryset is None:
+        queryset = sender._base_manager.using(using).filter(pk=instance.pk)
+    ids = set(queryset.values_list("shop", flat=True))
     keys = [f"worth-{pk}" for pk in ids]
     transaction.on_commit(lambda: cache.delete_many(keys), using=using)
 
@@ -49,8 +49,13 @@ assert (get_worth(one.pk), get_worth(two.pk)) == (15, 30)
 cup.shop = two
 cup.save()
 assert (get_worth(one.pk), get_worth(two.pk)) == (0, 45)
-cup.delete()
-assert get_worth(two.pk) == 30
+stale = Item.objects.get(pk=cup.pk)
+Item.objects.filter(pk=cup.pk).update(shop=one)
+assert (get_worth(one.pk), get_worth(two.pk)) == (15, 30)
+stale.delete()
+assert (get_worth(one.pk), get_worth(two.pk)) == (0, 30)
+Book.objects.create(shop=one, name="Django", price=9, stock=1)
+assert get_worth(one.pk) == 9
 pk = two.pk
 assert get_worth(None) == 0
 two.delete()  # SET_NULL
