@@ -1,5 +1,5 @@
 """
-Write the tables and the plot of docs/performance.md.
+Write the tables of docs/performance.md.
 
     python -m benchmarks.report DIRECTORY PAGE
 
@@ -10,7 +10,7 @@ file; what is between its markers is replaced:
     <!-- end -->
 
 NAME is a key of SECTIONS, "counts" or "machine". The prose around them is
-written by hand. The plot is in the directory next to PAGE that has its name.
+written by hand.
 """
 
 import json
@@ -237,9 +237,7 @@ def load(directory):
 
 
 def main(argv):
-    """Write the page and the plot. Return the exit status."""
-    from . import plots
-
+    """Write the page. Return the exit status."""
     directory, page = map(Path, argv)
     everything, sections = load(directory), {}
     if (path := directory / "counts.json").exists():
@@ -259,8 +257,6 @@ def main(argv):
         print(f"{page}: {error}", file=sys.stderr)
         return 1
     page.write_text(text, encoding="utf-8")
-    if found := everything.get("used"):
-        plots.draw(page.with_suffix("") / "driver.svg", found)
     print(f"Wrote {page.name}: {', '.join(sections)}.")
     return 0
 

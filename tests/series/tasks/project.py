@@ -6,7 +6,6 @@ Usage of each task: .venv/bin/python task_NN_name.py. PYTHONPATH can name
 another Django than that in django/. A task ends with "done", or an exception.
 """
 
-import atexit
 import os
 import sys
 import tempfile
@@ -19,7 +18,6 @@ from django.conf import settings
 app = sys.modules["tasks"] = types.ModuleType("tasks")
 app.__path__ = [os.path.dirname(__file__)]
 folder = tempfile.TemporaryDirectory()
-atexit.register(folder.cleanup)
 settings.configure(
     DATABASES={
         alias: {
@@ -28,32 +26,31 @@ settings.configure(
         }
         for alias in ("default", "archive")
     },
-    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "tasks"],
+    INSTALLED_APPS=["tasks"],
     DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
     USE_TZ=True,
-    ALLOWED_HOSTS=["*"],
 )
 django.setup()
 
 from django.db import connections, models  # noqa: E402
 
 
-class Shop(models.Model):
-    name = models.CharField(max_length=50)
-
+class Base(models.Model):
     class Meta:
+        abstract = True
         app_label = "tasks"
 
 
-class Item(models.Model):
+class Shop(Base):
+    name = models.CharField(max_length=50)
+
+
+class Item(Base):
     shop = models.ForeignKey(Shop, models.SET_NULL, null=True)
     name = models.CharField(max_length=50)
     price = models.IntegerField(default=0)
     stock = models.IntegerField(default=0)
     modified = models.DateTimeField(auto_now=True)
-
-    class Meta:
-        app_label = "tasks"
 
 
 class Book(Item):
@@ -63,12 +60,9 @@ class Book(Item):
         app_label = "tasks"
 
 
-class Order(models.Model):
+class Order(Base):
     item = models.ForeignKey(Item, models.CASCADE)
     status = models.CharField(max_length=20, default="new")
-
-    class Meta:
-        app_label = "tasks"
 
 
 def create(*extra):

@@ -64,13 +64,9 @@ assert len(mails(lambda: Order.objects.create(item=item, status="paid"))) == 1
 
 def rolled_back():
     orders.update(status="new")
-    try:
-        with transaction.atomic():
-            orders.update(status="paid")
-            assert mailed == []
-            raise ValueError
-    except ValueError:
-        pass
+    with transaction.atomic():
+        orders.update(status="paid")
+        transaction.set_rollback(True)
 
 
 assert mails(rolled_back) == []

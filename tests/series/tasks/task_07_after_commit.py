@@ -29,12 +29,9 @@ with transaction.atomic():
     Item.objects.update(price=2)
     assert log == []
 assert log == [("mail", 2), ("mail", 2)]
-try:
-    with transaction.atomic():
-        Item.objects.update(price=3)
-        raise ValueError
-except ValueError:
-    pass
+with transaction.atomic():
+    Item.objects.update(price=3)
+    transaction.set_rollback(True)
 assert len(log) == 2
 # In autocommit, before post_save; in an atomic block, after it.
 log.clear()

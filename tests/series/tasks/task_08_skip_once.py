@@ -1,7 +1,7 @@
 """Skipping a receiver for one job, while other threads keep it."""
 
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 
 from django.db import connection
@@ -42,11 +42,8 @@ with without_index():
     thread.join()
     Item.objects.update(price=3)
 assert log == [2]
-try:
-    with without_index():
-        raise ValueError
-except ValueError:
-    pass
+with suppress(ValueError), without_index():
+    raise ValueError
 Item.objects.update(price=4)
 assert log == [2, 4]
 print("done")
