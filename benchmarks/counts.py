@@ -41,10 +41,9 @@ PLANS = {
         {
             "none": 1.01,
             # Two looks into caches; where the code lies in memory makes 0.5 %.
-            "other": 1.03,
+            "other": 1.02,
             "pre_update": 2.0,
-            # Of it, 0.1 is the copy of the query that _clone() makes.
-            "post_update": 2.1,
+            "post_update": 2.0,
             "transaction": None,
             "returning": None,
         },
